@@ -1,0 +1,174 @@
+// Package config holds what the operator wants, as data: the types of weir.yaml, their
+// defaults, the strict loader with its error messages, and the watcher of the file.
+// It imports nothing of weir. Runtime types (balancer.Pool, proxy.Table) are built from it.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is one weir.yaml: decoded, substituted, defaulted and validated. It is never
+// changed after Load returned it, so it may be shared without a lock.
+type Config struct {
+	// File is the path the configuration was read from ("" when it came from memory).
+	File string
+
+	Listeners []Listener
+	// TrustedProxies are the networks whose X-Forwarded-* fields are believed.
+	TrustedProxies []netip.Prefix
+	Admin          Admin
+	Log            Log
+	// Pools in file order.
+	Pools []Pool
+	// Routes in file order.
+	Routes []Route
+}
+
+// Listener is one address that takes client connections.
+type Listener struct {
+	// Address is HOST:PORT; an empty host is every interface, port 0 lets the system choose.
+	Address  string
+	Timeouts ListenerTimeouts
+	Limits   ListenerLimits
+}
+
+// ListenerTimeouts bound how long a client may take.
+type ListenerTimeouts struct {
+	Header    time.Duration // the whole request head, from its first byte; 408 when exceeded
+	Body      time.Duration // between two reads of a request body, and between two writes to the client
+	KeepAlive time.Duration // an idle connection between requests
+}
+
+// ListenerLimits bound how much a client may send.
+type ListenerLimits struct {
+	Header      Size // a request head; 431 when exceeded
+	URI         Size // a request target; 414 when exceeded
+	Body        Size // a request body; 413 when exceeded
+	Connections int  // open connections on this listener; the next one waits in the backlog
+}
+
+// Admin is the second listener: API, metrics, health.
+type Admin struct {
+	// Address is HOST:PORT on loopback (until tokens arrive).
+	Address string
+}
+
+// Log says what is written where.
+type Log struct {
+	Level  string // debug, info, warn, error
+	Access AccessLog
+}
+
+// AccessLog is the log with one line per request.
+type AccessLog struct {
+	// Output is stdout, stderr, off, or the path of a file.
+	Output string
+}
+
+// Pool is a named set of endpoints that run the same version of a model.
+type Pool struct {
+	Name      string
+	Version   string
+	Endpoints []Endpoint
+	// Policy picks the endpoint: one of Policies.
+	Policy string
+	// Probe is the active health check; nil means probe: off.
+	Probe       *Probe
+	Connections Connections
+}
+
+// Policies are the balancing policies a pool may name.
+var policies = []string{"round_robin", "least_request", "two_choices", "random"}
+
+// Policies returns the names of the balancing policies, in the order they are documented.
+func Policies() []string { return append([]string(nil), policies...) }
+
+// Endpoint is one address of a pool.
+type Endpoint struct {
+	// Address is HOST:PORT; a host name is resolved at load and every 10 s.
+	Address string
+	// Weight is relative to the other endpoints of the pool; default 1, 0 takes no new requests.
+	Weight float64
+}
+
+// Probe is an active health check: GET Path on every endpoint, once per Interval (± 10 % jitter).
+type Probe struct {
+	Path     string
+	Interval time.Duration
+	Timeout  time.Duration
+	Rise     int // successes in a row that make an endpoint healthy
+	Fall     int // failures in a row that make it unhealthy
+	// Status are the expected status codes; default 200 to 299.
+	Status StatusRange
+}
+
+// StatusRange is a range of HTTP status codes, both ends included ("200-299", or one code "204").
+type StatusRange struct{ Low, High int }
+
+// Contains reports whether code lies in the range.
+func (r StatusRange) Contains(code int) bool { return code >= r.Low && code <= r.High }
+
+// Connections bounds the connections weir keeps to each endpoint.
+type Connections struct {
+	Max            int           // open connections to one endpoint
+	Idle           int           // of them kept open while idle
+	ConnectTimeout time.Duration // to establish one
+}
+
+// Route sends the requests that match it to its split.
+type Route struct {
+	Name  string
+	Match Match
+	// Split in file order; at least one variant, the weights sum to more than 0.
+	Split []Variant
+	// Affinity is nil when the variant is chosen by chance.
+	Affinity *Affinity
+	Timeouts RouteTimeouts
+	// Limits.Body is nil when only the listener's limit holds.
+	Limits RouteLimits
+}
+
+// Match is a conjunction; an empty field matches everything. At most one of Path,
+// PathPrefix and PathRegex is set.
+type Match struct {
+	Host       string // exact ("ml.example.com") or wildcard ("*.example.com"), lower case, without port
+	Path       string
+	PathPrefix string // whole segments
+	PathRegex  *Regexp
+	Methods    []string // upper case
+	Headers    []Header // all must be present with this exact value
+}
+
+// Header is a field name (canonical case not required) and its value.
+type Header struct{ Name, Value string }
+
+// Variant is a pool and its relative weight in a split.
+type Variant struct {
+	Pool   string
+	Weight float64
+}
+
+// Affinity keeps a subject on its variant.
+type Affinity struct {
+	// Source is where the subject is read: header, cookie, query or client_ip.
+	Source string
+	// Name of the header, cookie or query parameter; empty for client_ip.
+	Name string
+	// Fallback for a request without a subject: random, client_ip, or the name of a variant of the split.
+	Fallback string
+	// Salt makes assignments of different routes independent; default: the route's name.
+	Salt string
+}
+
+// RouteTimeouts bound one request of a route.
+type RouteTimeouts struct {
+	Total   time.Duration // from the request's head to the last byte of the answer
+	Attempt time.Duration // from the request wholly sent to the answer's head
+	Idle    time.Duration // between two bytes from the endpoint
+}
+
+// RouteLimits tighten the listener's limits.
+type RouteLimits struct {
+	Body *Size
+}
