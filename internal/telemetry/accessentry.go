@@ -1,0 +1,137 @@
+package telemetry
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// maxValue bounds in bytes what is logged of one value that a client sent; the rest is replaced by an ellipsis.
+const maxValue = 2048
+
+// AccessEntry is one request, as the access log tells it. The byte slices and strings may alias
+// buffers of the request: Write copies what it needs. Empty text is left out of the line.
+type AccessEntry struct {
+	Time time.Time // when the request's head was complete
+
+	// What the client sent.
+	RequestID []byte
+	TraceID   []byte
+	Client    []byte // the client's address, without port
+	Method    []byte
+	Host      []byte
+	Path      []byte
+	UserAgent []byte
+
+	// What weir decided.
+	Route    string
+	Variant  string // the pool that was chosen
+	Version  string // of that pool; the key is model_version
+	Endpoint string // of the last attempt
+	Attempts int
+	Error    string // the code of weir's own error, or why the answer was cut short
+
+	Status   int
+	BytesIn  int64 // of the request's body
+	BytesOut int64 // of the answer's body
+
+	Duration  time.Duration // the whole request; the key is latency_ms
+	Connect   time.Duration // establishing the connection; 0 on one that was kept
+	FirstByte time.Duration // until the answer's head
+}
+
+// appendJSON appends the entry as one line of JSON. It does not allocate beyond the growth of b.
+func (e *AccessEntry) appendJSON(b []byte) []byte {
+	b = append(b, `{"timestamp":"`...)
+	b = e.Time.UTC().AppendFormat(b, timestampLayout)
+	b = append(b, `","level":"info","logger":"weir.access","message":"request"`...)
+	b = appendText(b, `,"request_id":"`, e.RequestID)
+	b = appendText(b, `,"trace_id":"`, e.TraceID)
+	b = appendText(b, `,"client":"`, e.Client)
+	b = appendText(b, `,"method":"`, e.Method)
+	b = appendText(b, `,"host":"`, e.Host)
+	b = appendText(b, `,"path":"`, e.Path)
+	b = appendText(b, `,"route":"`, e.Route)
+	b = appendText(b, `,"variant":"`, e.Variant)
+	b = appendText(b, `,"model_version":"`, e.Version)
+	b = appendText(b, `,"endpoint":"`, e.Endpoint)
+	b = appendNumber(b, `,"attempts":`, int64(e.Attempts))
+	b = appendNumber(b, `,"status":`, int64(e.Status))
+	b = appendNumber(b, `,"bytes_in":`, e.BytesIn)
+	b = appendNumber(b, `,"bytes_out":`, e.BytesOut)
+	b = appendMillis(b, `,"latency_ms":`, e.Duration)
+	b = appendMillis(b, `,"connect_ms":`, e.Connect)
+	b = appendMillis(b, `,"first_byte_ms":`, e.FirstByte)
+	b = appendText(b, `,"user_agent":"`, e.UserAgent)
+	b = appendText(b, `,"error":"`, e.Error)
+	return append(b, '}', '\n')
+}
+
+func appendNumber(b []byte, key string, n int64) []byte {
+	return strconv.AppendInt(append(b, key...), n, 10)
+}
+
+// appendMillis writes d in milliseconds with three decimals.
+func appendMillis(b []byte, key string, d time.Duration) []byte {
+	us := max(d.Microseconds(), 0)
+	b = strconv.AppendInt(append(b, key...), us/1000, 10)
+	us %= 1000
+	return append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+}
+
+// appendText writes key and s as a JSON string that is harmless on a terminal and to whatever reads
+// the log line by line: control characters (C0, DEL and C1, in which terminals see escape
+// sequences), the line separators of Unicode, quotes and backslashes are escaped, invalid UTF-8
+// becomes U+FFFD.
+func appendText[T []byte | string](b []byte, key string, s T) []byte {
+	if len(s) == 0 {
+		return b
+	}
+	b = append(b, key...)
+	cut := len(s) > maxValue
+	if cut {
+		s = s[:maxValue]
+	}
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			b = appendASCII(b, c)
+			i++
+			continue
+		}
+		r, size := decodeRune(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = append(b, `\ufffd`...)
+		case r < 0xa0, r == 0x2028, r == 0x2029:
+			b = appendEscape(b, r)
+		default:
+			b = append(b, s[i:i+size]...)
+		}
+		i += size
+	}
+	if cut {
+		b = append(b, "…"...)
+	}
+	return append(b, '"')
+}
+
+func decodeRune[T []byte | string](s T) (rune, int) {
+	var buf [utf8.UTFMax]byte
+	return utf8.DecodeRune(buf[:copy(buf[:], s)])
+}
+
+func appendASCII(b []byte, c byte) []byte {
+	switch {
+	case c == '"' || c == '\\':
+		return append(b, '\\', c)
+	case c < 0x20 || c == 0x7f:
+		return appendEscape(b, rune(c))
+	default:
+		return append(b, c)
+	}
+}
+
+func appendEscape(b []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
+	return append(b, '\\', 'u', hex[r>>12&0xf], hex[r>>8&0xf], hex[r>>4&0xf], hex[r&0xf])
+}
