@@ -1,0 +1,76 @@
+package stats
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Window is a ring of slots of 10 s: what it shows is at most 60 s old, and everything of
+// the last 50 s is in it.
+const (
+	slots    = 6
+	slotSpan = 10 * time.Second
+)
+
+// Window counts the durations of the last 60 s. Its zero value is empty and ready, it is
+// safe for concurrent use, and it must not be copied. It holds 24 KB.
+//
+// It has no clock of its own: somebody calls Tick about once a second.
+type Window struct {
+	current atomic.Uint32
+	slots   [slots][buckets]atomic.Uint32
+
+	mu     sync.Mutex // held by Tick
+	turned time.Time  // when current began; zero before the first Tick
+}
+
+// Record counts d: one atomic load and one atomic addition, no allocation.
+func (w *Window) Record(d time.Duration) {
+	w.slots[w.current.Load()][bucketOf(d)].Add(1)
+}
+
+// Tick tells the window what time it is, and forgets what became older than 60 s.
+func (w *Window) Tick(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.turned.IsZero() {
+		w.turned = now
+		return
+	}
+	turns := now.Sub(w.turned) / slotSpan
+	w.turned = w.turned.Add(turns * slotSpan)
+	for range min(turns, slots) {
+		w.turn()
+	}
+}
+
+// turn makes the oldest slot the current one. It is cleared first: a Record that still
+// holds the index from before writes to a slot that counts for another 50 s.
+func (w *Window) turn() {
+	next := (w.current.Load() + 1) % slots
+	for i := range w.slots[next] {
+		w.slots[next][i].Store(0)
+	}
+	w.current.Store(next)
+}
+
+// Snapshot returns what was recorded in the last 60 s.
+func (w *Window) Snapshot() *Snapshot {
+	s := &Snapshot{}
+	for k := range w.slots {
+		for i := range w.slots[k] {
+			n := uint64(w.slots[k][i].Load())
+			s.counts[i] += n
+			s.count += n
+		}
+	}
+	return s
+}
+
+// Count returns how many durations were recorded in the last 60 s.
+func (w *Window) Count() uint64 { return w.Snapshot().Count() }
+
+// Quantile is Snapshot().Quantile(q): false when the last 60 s are empty. Take one Snapshot
+// to ask for several.
+func (w *Window) Quantile(q float64) (time.Duration, bool) { return w.Snapshot().Quantile(q) }
