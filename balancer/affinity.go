@@ -1,0 +1,194 @@
+package balancer
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Buckets is the number of buckets that subjects are hashed into; one is a hundredth of a
+// percent of the subjects.
+const Buckets = 10_000
+
+// saltEnd separates salt and subject in the hash, so that ("ab", "c") is not ("a", "bc").
+const saltEnd = 0x1f
+
+// table assigns buckets to variants. It is never changed.
+//
+// A change of weights moves as few buckets as it can: a variant that shrinks gives exactly
+// what it loses, and one that grows gives nothing. So a ramp is nested: who is with a
+// variant at 10 % is at 30 %. What a variant gives is what it got last, and a bucket goes
+// to whoever had it last among those that grow. So a ramp back, and up again, returns the
+// same buckets. For two variants the table depends on the weights alone, not on how they
+// came about; for more, the first one does, so that replicas that start alike agree.
+type table struct {
+	names  []string // of the columns, ascending, so that the order in the file is no matter
+	counts []int    // buckets of each column
+	owner  []uint16 // bucket → column
+	since  [][]uint32
+	next   uint32 // the next stamp
+}
+
+// since[column][bucket] is a stamp: when the column got the bucket last, 0 for never. It
+// stays when the bucket goes; the owner's is the greatest of the bucket's.
+
+// newTable returns the table for v and the variant of each of its columns. It is before
+// itself when nothing moves.
+func newTable(v []Variant, before *table) (t *table, columns []int) {
+	columns = make([]int, len(v))
+	for i := range columns {
+		columns[i] = i
+	}
+	slices.SortFunc(columns, func(a, b int) int { return cmp.Compare(v[a].Pool.Name(), v[b].Pool.Name()) })
+	names := make([]string, len(v))
+	weights := make([]float64, len(v))
+	for column, i := range columns {
+		names[column], weights[column] = v[i].Pool.Name(), v[i].Weight
+	}
+	counts := apportion(weights, Buckets)
+	if before == nil {
+		before = firstTable(names)
+	}
+	if slices.Equal(before.names, names) && slices.Equal(before.counts, counts) {
+		return before, columns
+	}
+	t = before.renamed(names)
+	t.move(counts)
+	return t, columns
+}
+
+// firstTable gives everything to the first column; the first weights are a move from there.
+func firstTable(names []string) *table {
+	t := &table{names: names, counts: make([]int, len(names)), owner: make([]uint16, Buckets), next: Buckets + 1}
+	for range names {
+		t.since = append(t.since, make([]uint32, Buckets))
+	}
+	for b := range Buckets {
+		t.since[0][b] = uint32(b + 1)
+	}
+	t.counts[0] = Buckets
+	return t
+}
+
+// nobody owns the buckets of a variant that is gone.
+const nobody = math.MaxUint16
+
+// renamed returns a copy of t with other columns: those of the same name keep their
+// buckets, new ones have none, and those that are gone leave theirs to nobody.
+func (t *table) renamed(names []string) *table {
+	out := &table{names: names, counts: make([]int, len(names)), owner: make([]uint16, Buckets), next: t.next}
+	column := make([]uint16, len(t.names))
+	for i := range column {
+		column[i] = nobody
+	}
+	for i, name := range names {
+		from, ok := slices.BinarySearch(t.names, name)
+		if !ok {
+			out.since = append(out.since, make([]uint32, Buckets))
+			continue
+		}
+		column[from] = uint16(i)
+		out.since = append(out.since, slices.Clone(t.since[from]))
+	}
+	for b, owner := range t.owner {
+		out.owner[b] = column[owner]
+		if column[owner] != nobody {
+			out.counts[column[owner]]++
+		}
+	}
+	return out
+}
+
+// move gives every column its count.
+func (t *table) move(counts []int) {
+	if t.next > math.MaxUint32-Buckets {
+		t.forget()
+	}
+	got := make([][]uint16, len(counts))
+	need := make([]int, len(counts))
+	for i := range counts {
+		need[i] = max(0, counts[i]-t.counts[i])
+	}
+	var strange []uint16
+	for _, b := range t.surplus(counts) {
+		if home := t.lastOwner(b, need); home >= 0 {
+			got[home] = append(got[home], b)
+			need[home]--
+		} else {
+			strange = append(strange, b)
+		}
+	}
+	// Buckets that come back keep their order among themselves, so that they go again in
+	// the same order; the others are on top of them.
+	for i := range got {
+		slices.SortFunc(got[i], func(a, b uint16) int { return cmp.Compare(t.since[i][a], t.since[i][b]) })
+		got[i] = append(got[i], strange[:need[i]]...)
+		strange = strange[need[i]:]
+		for _, b := range got[i] {
+			t.owner[b] = uint16(i)
+			t.since[i][b] = t.next
+			t.next++
+		}
+	}
+	t.counts = counts
+}
+
+// surplus returns the buckets that nobody owns and those that columns have above counts,
+// the last they got first.
+func (t *table) surplus(counts []int) []uint16 {
+	owned := make([][]uint16, len(counts))
+	var out []uint16
+	for b, owner := range t.owner {
+		switch {
+		case owner == nobody:
+			out = append(out, uint16(b))
+		case t.counts[owner] > counts[owner]:
+			owned[owner] = append(owned[owner], uint16(b))
+		}
+	}
+	for i, buckets := range owned {
+		if len(buckets) == 0 {
+			continue
+		}
+		slices.SortFunc(buckets, func(a, b uint16) int { return cmp.Compare(t.since[i][b], t.since[i][a]) })
+		out = append(out, buckets[:t.counts[i]-counts[i]]...)
+	}
+	return out
+}
+
+// lastOwner returns who, of the columns that need more, had bucket b last; -1 for nobody.
+func (t *table) lastOwner(b uint16, need []int) int {
+	last, when := -1, uint32(0)
+	for i := range need {
+		if need[i] > 0 && t.since[i][b] > when {
+			last, when = i, t.since[i][b]
+		}
+	}
+	return last
+}
+
+// forget drops who had what before, and starts the stamps anew in the same order. It is
+// needed once in four billion moves.
+func (t *table) forget() {
+	order := make([]uint16, 0, Buckets)
+	for b := range t.owner {
+		order = append(order, uint16(b))
+	}
+	stamp := func(b uint16) uint32 {
+		if t.owner[b] == nobody {
+			return 0
+		}
+		return t.since[t.owner[b]][b]
+	}
+	slices.SortFunc(order, func(a, b uint16) int { return cmp.Compare(stamp(a), stamp(b)) })
+	for i := range t.since {
+		t.since[i] = make([]uint32, Buckets)
+	}
+	t.next = 1
+	for _, b := range order {
+		if owner := t.owner[b]; owner != nobody {
+			t.since[owner][b] = t.next
+			t.next++
+		}
+	}
+}

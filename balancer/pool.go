@@ -1,0 +1,198 @@
+// Package balancer decides who gets a request: Split chooses the variant of a route, by
+// chance or by subject, and Pool picks one of its endpoints by policy. Probes, name
+// resolution and counters keep the picture current.
+//
+// Choosing and picking take no lock and allocate nothing. Everything they read is immutable
+// and replaced as a whole (Split, the selection of a Pool), or an atomic of an Endpoint.
+package balancer
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"weir/config"
+)
+
+// ProbeFunc asks endpoint e at addr once whether it is well, as p says. nil means it
+// answered as expected; the text of the error is shown to the operator, so it names what
+// came instead ("GET /health/ready answered 404"). It returns when ctx is done, which is
+// p.Timeout after the call. It is called from several goroutines at once.
+type ProbeFunc func(ctx context.Context, e *Endpoint, addr netip.AddrPort, p config.Probe) error
+
+// PoolOptions connect a pool to the world. The zero value is a pool that is not probed.
+type PoolOptions struct {
+	// NewTransport makes Endpoint.Transport for an endpoint that no earlier pool has; nil
+	// leaves it nil.
+	NewTransport func(*Endpoint) any
+	// Probe is the active health check; nil means that all endpoints are healthy.
+	Probe ProbeFunc
+	// Resolve looks a host name up; nil is net.DefaultResolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Log is told in one line what changed: an endpoint's health, its addresses, whether its
+	// name can be resolved. nil is silent. It is called from several goroutines at once.
+	Log func(format string, args ...any)
+	// Changed is called after Start whenever the health or the addresses of an endpoint
+	// changed, when Pick heeds it already; nil is nobody. It is called from several
+	// goroutines at once, and must not call Start or Stop.
+	Changed func(*Pool)
+}
+
+// Pool is a named set of endpoints and the policy that picks among those that are usable.
+//
+// NewPool only builds; Start makes the pool the one that probes, resolves and updates its
+// endpoints, and takes that role from the pool that had it. Pick works at all times: a pool
+// that was not started yet or lost its endpoints to a later one picks by what it knew last.
+type Pool struct {
+	config    config.Pool
+	options   PoolOptions
+	endpoints []*Endpoint
+	members   []member // all endpoints, with this configuration's weights
+	turn      *turn
+	selection atomic.Pointer[selection]
+
+	mu sync.Mutex // held while selection is replaced
+
+	stop    context.CancelFunc // nil when not started
+	running sync.WaitGroup
+}
+
+// NewPool builds the pool of c. It reuses the endpoints of prev that have the same address,
+// if prev (which may be nil) has the same name, and leaves their live state alone, so that
+// prev serves on unharmed when the new pool is given up. It resolves nothing.
+func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
+	p := &Pool{config: c, options: o, turn: new(turn)}
+	if p.options.Resolve == nil {
+		p.options.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	known := map[string]*Endpoint{}
+	if prev != nil && prev.config.Name == c.Name {
+		p.turn = prev.turn
+		for _, e := range prev.endpoints {
+			known[e.Address] = e
+		}
+	}
+	for _, ec := range c.Endpoints {
+		e := known[ec.Address]
+		if e == nil {
+			e = newEndpoint(c.Name, ec.Address, ec.Weight)
+			if o.NewTransport != nil {
+				e.Transport = o.NewTransport(e)
+			}
+		}
+		p.endpoints = append(p.endpoints, e)
+		p.members = append(p.members, member{e: e, weight: ec.Weight})
+	}
+	p.refresh()
+	return p
+}
+
+// Name returns the pool's name.
+func (p *Pool) Name() string { return p.config.Name }
+
+// Version returns the version of the model that the pool's endpoints run, as configured.
+func (p *Pool) Version() string { return p.config.Version }
+
+// Policy returns the name of the policy that picks endpoints.
+func (p *Pool) Policy() string { return p.config.Policy }
+
+// Config returns the configuration the pool was built from. It is shared: do not change it.
+func (p *Pool) Config() config.Pool { return p.config }
+
+// Endpoints returns all endpoints, usable or not, in file order.
+func (p *Pool) Endpoints() []*Endpoint { return slices.Clone(p.endpoints) }
+
+// Usable reports whether Pick would find an endpoint. It is one atomic load.
+func (p *Pool) Usable() bool { return len(p.selection.Load().members) > 0 }
+
+// Pick returns an endpoint by policy among the usable ones of weight > 0, not one of tried
+// unless all were tried; nil when none is usable. The endpoint counts as one more in flight
+// from now on, before there is a connection, until its Done is called.
+//
+// It takes no lock and allocates nothing. tried is not kept, but the compiler moves it to
+// the heap: keep it in an object that is reused.
+func (p *Pool) Pick(tried []*Endpoint) *Endpoint {
+	e := p.selection.Load().pick(tried)
+	if e != nil {
+		e.inflight.Add(1)
+	}
+	return e
+}
+
+// Start takes the endpoints over: this pool's weights and probe now hold for them. It
+// probes them and looks their names up until Stop. It must be called at most once, and not
+// at the same time as Stop.
+func (p *Pool) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	for _, m := range p.members {
+		m.e.adopt(p, m.weight)
+	}
+	p.refresh() // health may have changed since NewPool
+	for _, e := range p.endpoints {
+		if p.probes() {
+			p.running.Go(func() { p.keepProbing(ctx, e) })
+		}
+		if e.host != "" {
+			p.running.Go(func() { p.keepResolving(ctx, e) })
+		}
+	}
+}
+
+// Stop ends what Start began and waits for it. A probe under way is given up and counts
+// for nothing. Endpoints keep the state they have.
+func (p *Pool) Stop() {
+	if p.stop != nil {
+		p.stop()
+		p.running.Wait()
+	}
+}
+
+// refresh replaces the selection by what is usable now.
+func (p *Pool) refresh() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	usable := make([]member, 0, len(p.members))
+	for _, m := range p.members {
+		if m.weight > 0 && m.e.Usable() {
+			usable = append(usable, m)
+		}
+	}
+	if now := p.selection.Load(); now != nil && slices.Equal(now.members, usable) {
+		return
+	}
+	p.selection.Store(newSelection(p.config.Policy, usable, p.turn))
+}
+
+// changed lets Pick and the owner's callback know of a change of an endpoint.
+func (p *Pool) changed() {
+	p.refresh()
+	if p.options.Changed != nil {
+		p.options.Changed(p)
+	}
+}
+
+func (p *Pool) logf(format string, args ...any) {
+	if p.options.Log != nil {
+		p.options.Log(format, args...)
+	}
+}
+
+// adopt makes p the pool whose configuration holds for e and whose loops may change it.
+func (e *Endpoint) adopt(p *Pool, weight float64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.owner = p
+	e.setWeight(weight)
+	var probe *config.Probe
+	if p.probes() {
+		probe = p.config.Probe
+	}
+	e.health.expect(probe)
+	e.down.Store(e.health.down)
+}

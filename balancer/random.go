@@ -1,0 +1,34 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// random draws an endpoint by weight, whatever its load.
+type random struct {
+	members []member
+	alias   alias
+}
+
+func newRandom(members []member) *random {
+	return &random{members: members, alias: newAlias(members)}
+}
+
+func (r *random) pick(tried []*Endpoint) *Endpoint {
+	if len(tried) == 0 {
+		return r.members[r.alias.draw(rand.Uint64())].e
+	}
+	var chosen *Endpoint
+	sum := 0.0
+	for i := range r.members {
+		m := &r.members[i]
+		if slices.Contains(tried, m.e) {
+			continue
+		}
+		if sum += m.weight; chosen == nil || rand.Float64()*sum < m.weight {
+			chosen = m.e
+		}
+	}
+	return chosen
+}
