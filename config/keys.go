@@ -1,0 +1,218 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// This file is the table of the keys of weir.yaml: what each is called, how its value is
+// written, where it lives and what it means. Key texts are sentences: they are the
+// descriptions in the schema and the comments in reference.yaml. Defaults are in default.go.
+
+// fileShape is a whole file.
+func fileShape() object[Config] {
+	return object[Config]{fields: []field[Config]{
+		key("listeners", listenersShape(), func(c *Config) *[]Listener { return &c.Listeners },
+			"The addresses that take client connections.").must(),
+		key("trusted_proxies", networksShape(), func(c *Config) *[]netip.Prefix { return &c.TrustedProxies },
+			"Networks or single addresses whose X-Forwarded-* fields are believed. Empty: nobody's."),
+		key("admin", adminShape(), func(c *Config) *Admin { return &c.Admin },
+			"The second listener: API, metrics and health."),
+		key("log", logShape(), func(c *Config) *Log { return &c.Log },
+			"What is written where."),
+		key("pools", poolsShape(), func(c *Config) *[]Pool { return &c.Pools },
+			"Named sets of endpoints that run the same version of a model. Names have 1 to 63 of A-Z a-z 0-9 . _ - and show up in metrics, in X-Weir-Variant and in the admin API.").must(),
+		key("routes", routesShape(), func(c *Config) *[]Route { return &c.Routes },
+			"Which requests go to which split. The longest match wins: exact path, then the longest prefix, then regular expressions in the order of the file; ties go to more conditions, then to the order of the file.").must(),
+	}}
+}
+
+func listenersShape() shape[[]Listener] {
+	return list[Listener]{noun: "listener", least: 1, fresh: DefaultListener, elem: object[Listener]{fields: []field[Listener]{
+		key("address", listenAddressShape(), func(l *Listener) *string { return &l.Address },
+			"HOST:PORT; without a host it is every interface, port 0 lets the system choose.").must(),
+		key("timeouts", object[ListenerTimeouts]{fields: []field[ListenerTimeouts]{
+			key("header", durationShape(), func(t *ListenerTimeouts) *time.Duration { return &t.Header },
+				"For the whole head of a request, from its first byte; then 408."),
+			key("body", durationShape(), func(t *ListenerTimeouts) *time.Duration { return &t.Body },
+				"Between two reads of a request's body, and between two writes to the client."),
+			key("keep_alive", durationShape(), func(t *ListenerTimeouts) *time.Duration { return &t.KeepAlive },
+				"For a connection between two requests."),
+		}}, func(l *Listener) *ListenerTimeouts { return &l.Timeouts }, "How long a client may take."),
+		key("limits", object[ListenerLimits]{fields: []field[ListenerLimits]{
+			key("header", headLimitShape(), func(t *ListenerLimits) *Size { return &t.Header },
+				"The head of a request, at most 16MiB; larger ones get 431."),
+			key("uri", headLimitShape(), func(t *ListenerLimits) *Size { return &t.URI },
+				"The target of a request, at most 16MiB; larger ones get 414."),
+			key("body", sizeShape(), func(t *ListenerLimits) *Size { return &t.Body },
+				"The body of a request; larger ones get 413."),
+			key("connections", countShape(1), func(t *ListenerLimits) *int { return &t.Connections },
+				"Open connections; further ones wait until one closes."),
+		}}, func(l *Listener) *ListenerLimits { return &l.Limits }, "How much a client may send."),
+	}}}
+}
+
+func networksShape() shape[[]netip.Prefix] {
+	return list[netip.Prefix]{noun: "network", fresh: func() (p netip.Prefix) { return p }, elem: scalar[netip.Prefix]{
+		want: "a network such as 10.0.0.0/8", parse: parseNetwork, format: formatNetwork, body: textSchema,
+	}}
+}
+
+func adminShape() shape[Admin] {
+	return object[Admin]{fields: []field[Admin]{
+		key("address", listenAddressShape(), func(a *Admin) *string { return &a.Address },
+			"HOST:PORT on loopback; whoever reaches it may change weights."),
+	}}
+}
+
+func logShape() shape[Log] {
+	return object[Log]{fields: []field[Log]{
+		key("level", choiceShape("level", Levels()), func(l *Log) *string { return &l.Level },
+			"The least severe messages that are written: debug, info, warn or error."),
+		key("access", orOff[AccessLog]{
+			off: AccessLog{Output: AccessOff}, isOff: func(a AccessLog) bool { return a.Output == AccessOff },
+			inner: object[AccessLog]{fields: []field[AccessLog]{
+				key("output", outputShape(), func(a *AccessLog) *string { return &a.Output },
+					"stdout, stderr, off, or the path of a file, relative to the directory of this file."),
+			}},
+		}, func(l *Log) *AccessLog { return &l.Access }, "The log with one line a request. The word off turns it off."),
+	}}
+}
+
+func poolsShape() shape[[]Pool] {
+	return named[Pool]{
+		noun: "pool", least: 1, fresh: DefaultPool, name: func(p *Pool) *string { return &p.Name },
+		check: checkName, pattern: namePattern, elem: object[Pool]{fields: []field[Pool]{
+			key("version", optionalTextShape("a version"), func(p *Pool) *string { return &p.Version },
+				"The version of the model, as shown in status and access log."),
+			key("endpoints", endpointsShape(), func(p *Pool) *[]Endpoint { return &p.Endpoints },
+				"Where the model servers listen: HOST:PORT, or a mapping with address and weight. Host names are resolved at load and every 10 s; the last good answer is kept.").must(),
+			key("policy", choiceShape("policy", Policies()), func(p *Pool) *string { return &p.Policy },
+				"How an endpoint is picked: round_robin (smooth weighted), least_request (fewest in flight by weight), two_choices (the less busy of two at random) or random."),
+			key("probe", probeShape(), func(p *Pool) **Probe { return &p.Probe },
+				"The active health check of every endpoint. The word off turns it off: then an endpoint always counts as healthy."),
+			key("connections", connectionsShape(), func(p *Pool) *Connections { return &p.Connections },
+				"The connections kept to each endpoint."),
+		}},
+	}
+}
+
+func endpointsShape() shape[[]Endpoint] {
+	address := func(e *Endpoint) *string { return &e.Address }
+	return list[Endpoint]{noun: "endpoint", least: 1, fresh: DefaultEndpoint, elem: brief[Endpoint]{
+		isShort: func(e *Endpoint) bool { return e.Weight == DefaultEndpoint().Weight },
+		short:   part(endpointAddressShape(), address),
+		long: object[Endpoint]{fields: []field[Endpoint]{
+			key("address", endpointAddressShape(), address, "HOST:PORT.").must(),
+			key("weight", weightShape(), func(e *Endpoint) *float64 { return &e.Weight },
+				"Relative to the other endpoints of the pool; 0 takes no new requests."),
+		}},
+	}}
+}
+
+func probeShape() shape[*Probe] {
+	return orOff[*Probe]{isOff: func(p *Probe) bool { return p == nil }, inner: optional[Probe]{
+		fresh: DefaultProbe, inner: object[Probe]{fields: []field[Probe]{
+			key("path", probePathShape(), func(p *Probe) *string { return &p.Path },
+				"What is asked for, with GET."),
+			key("interval", durationShape(), func(p *Probe) *time.Duration { return &p.Interval },
+				"From one probe to the next, 10 % more or less at random."),
+			key("timeout", durationShape(), func(p *Probe) *time.Duration { return &p.Timeout },
+				"For the whole probe. At most the interval, and the interval itself where that is shorter than the default."),
+			key("rise", countShape(1), func(p *Probe) *int { return &p.Rise },
+				"Successes in a row that make an endpoint healthy. The very first probe decides alone."),
+			key("fall", countShape(1), func(p *Probe) *int { return &p.Fall },
+				"Failures in a row that make it unhealthy."),
+			key("status", statusShape(), func(p *Probe) *StatusRange { return &p.Status },
+				"The expected status: a code, or a range such as 200-299."),
+		}},
+	}}
+}
+
+func connectionsShape() shape[Connections] {
+	return object[Connections]{fields: []field[Connections]{
+		key("max", countShape(1), func(c *Connections) *int { return &c.Max },
+			"Open connections to one endpoint."),
+		key("idle", countShape(0), func(c *Connections) *int { return &c.Idle },
+			"How many of them stay open while idle. At most max, and max itself where that is less than the default."),
+		key("connect_timeout", durationShape(), func(c *Connections) *time.Duration { return &c.ConnectTimeout },
+			"To establish one."),
+	}}
+}
+
+func routesShape() shape[[]Route] {
+	return list[Route]{noun: "route", least: 1, fresh: DefaultRoute, elem: object[Route]{fields: []field[Route]{
+		key("name", nameShape(), func(r *Route) *string { return &r.Name },
+			"Unique; written like the name of a pool.").must(),
+		key("match", matchShape(), func(r *Route) *Match { return &r.Match },
+			"Which requests; every part is optional, all that are given must hold. Without any it is every request."),
+		key("split", splitShape(), func(r *Route) *[]Variant { return &r.Split },
+			"The variants: pools with their relative weights; 0 takes no new requests. Positive weights are exact to a hundredth of a percent of the requests, or finer without affinity.").must(),
+		key("affinity", affinityShape(), func(r *Route) **Affinity { return &r.Affinity },
+			"Keeps a subject (a user, a tenant) on its variant. Absent: every request is given a variant by chance."),
+		key("timeouts", object[RouteTimeouts]{fields: []field[RouteTimeouts]{
+			key("total", durationShape(), func(t *RouteTimeouts) *time.Duration { return &t.Total },
+				"From the head of the request to the last byte of the answer; of an event stream to its head."),
+			key("attempt", durationShape(), func(t *RouteTimeouts) *time.Duration { return &t.Attempt },
+				"From the request wholly sent to the head of the answer."),
+			key("idle", durationShape(), func(t *RouteTimeouts) *time.Duration { return &t.Idle },
+				"Between two bytes of the answer."),
+		}}, func(r *Route) *RouteTimeouts { return &r.Timeouts }, "How long a request may take; then 504."),
+		key("limits", object[RouteLimits]{fields: []field[RouteLimits]{
+			key("body", optional[Size]{fresh: func() Size { return 0 }, inner: sizeShape()}, func(l *RouteLimits) **Size { return &l.Body },
+				"The body of a request; larger ones get 413. Absent: the listener's limit alone."),
+		}}, func(r *Route) *RouteLimits { return &r.Limits }, "Tighter limits than the listener's."),
+	}}}
+}
+
+func matchShape() shape[Match] {
+	return object[Match]{fields: []field[Match]{
+		key("host", hostShape(), func(m *Match) *string { return &m.Host },
+			"The host, without port; exact, or *.example.com for every name below example.com."),
+		key("path", matchPathShape(parsePath), func(m *Match) *string { return &m.Path },
+			"The whole path. At most one of path, path_prefix and path_regex."),
+		key("path_prefix", matchPathShape(parsePathPrefix), func(m *Match) *string { return &m.PathPrefix },
+			"How the path begins, in whole segments: /api matches /api and /api/v1, never /apix."),
+		key("path_regex", regexpShape(), func(m *Match) **Regexp { return &m.PathRegex },
+			"A regular expression (RE2) that is found in the path; ^ and $ bind it to the ends."),
+		key("methods", methodsShape(), func(m *Match) *[]string { return &m.Methods },
+			"One of these methods, in upper case."),
+		key("headers", headersShape(), func(m *Match) *[]Header { return &m.Headers },
+			"Header fields that must all be there with exactly this value."),
+	}}
+}
+
+func methodsShape() shape[[]string] {
+	return list[string]{noun: "method", least: 1, optional: true, fresh: func() string { return "" }, elem: scalar[string]{
+		want: "a method such as POST", free: true, parse: parseMethod, format: verbatim, body: textSchema,
+	}}
+}
+
+func headersShape() shape[[]Header] {
+	return named[Header]{
+		noun: "header", fresh: func() Header { return Header{} }, name: func(h *Header) *string { return &h.Name },
+		check: func(s string) error { return checkToken(s, "header") },
+		elem: part[Header](scalar[string]{
+			want: "the value of the header", free: true, parse: parseHeaderValue, format: verbatim, body: textSchema,
+		}, func(h *Header) *string { return &h.Value }),
+	}
+}
+
+func splitShape() shape[[]Variant] {
+	return named[Variant]{
+		noun: "variant", least: 1, fresh: func() Variant { return Variant{} }, name: func(v *Variant) *string { return &v.Pool },
+		check: func(string) error { return nil }, // it has to be one of the pools, which is checked later
+		elem:  part(weightShape(), func(v *Variant) *float64 { return &v.Weight }),
+	}
+}
+
+func affinityShape() shape[*Affinity] {
+	return optional[Affinity]{fresh: DefaultAffinity, inner: object[Affinity]{fields: []field[Affinity]{
+		key("key", affinityKeyShape(), func(a *Affinity) *Affinity { return a },
+			"Where the subject is read: header:NAME, cookie:NAME, query:NAME or client_ip.").must(),
+		key("fallback", optionalTextShape("random, client_ip or a variant"), func(a *Affinity) *string { return &a.Fallback },
+			"For a request without a subject: random, client_ip, or the name of a variant of the split."),
+		key("salt", optionalTextShape("a text"), func(a *Affinity) *string { return &a.Salt },
+			"Makes the assignments of two routes independent; the same salt makes them alike. Default: the name of the route."),
+	}}}
+}

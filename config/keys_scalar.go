@@ -1,0 +1,255 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The outputs of the access log that are no file.
+const (
+	AccessStdout = "stdout"
+	AccessStderr = "stderr"
+	AccessOff    = "off"
+)
+
+// Levels returns the levels of the log, from the most to the least talkative.
+func Levels() []string { return []string{"debug", "info", "warn", "error"} }
+
+// Where the subject of an affinity is read.
+const (
+	AffinityHeader   = "header"
+	AffinityCookie   = "cookie"
+	AffinityQuery    = "query"
+	AffinityClientIP = "client_ip"
+)
+
+// What serves for a missing subject, beside the name of a variant. The words win over a
+// variant of that name.
+const (
+	FallbackRandom   = "random"
+	FallbackClientIP = "client_ip"
+)
+
+func verbatim(s string) string { return s }
+
+// variable is the schema of a value that a ${VAR} brings.
+func variable() schema { return schema{"type": "string", "pattern": `\$\{`} }
+
+func orVariable(bodies ...any) schema { return schema{"anyOf": append(bodies, variable())} }
+
+func textSchema() schema { return schema{"type": "string"} }
+
+func durationShape() shape[time.Duration] {
+	return scalar[time.Duration]{
+		want: "a duration such as 10s",
+		parse: func(s string) (time.Duration, error) {
+			d, err := ParseDuration(s)
+			if err == nil && d <= 0 {
+				return 0, fmt.Errorf("%q is not more than 0; write a duration such as 10s", clip(s))
+			}
+			return d, err
+		},
+		format: FormatDuration,
+		body: func() schema {
+			return orVariable(schema{"type": "string", "pattern": `^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|m|s|ms|us|µs|μs|ns))+$`})
+		},
+	}
+}
+
+func sizeShape() shape[Size] { return sizeUpTo(1<<63-1, "") }
+
+// maxHead bounds what one connection may make weir hold in memory before a request is known.
+const maxHead = 16 * MiB
+
+func headLimitShape() shape[Size] { return sizeUpTo(maxHead, " of at most "+maxHead.String()) }
+
+func sizeUpTo(most Size, bound string) shape[Size] {
+	return scalar[Size]{
+		want: "a size such as 64KiB", numeric: []string{"!!int"},
+		parse: func(s string) (Size, error) {
+			size, err := ParseSize(s)
+			if err == nil && (size == 0 || size > most) {
+				return 0, fmt.Errorf("%q is out of range; write a size%s, and more than 0", clip(s), bound)
+			}
+			return size, err
+		},
+		format: Size.String,
+		body: func() schema {
+			return orVariable(
+				schema{"type": "integer", "minimum": 1, "maximum": int64(most)},
+				schema{"type": "string", "pattern": `^[0-9]+([KMGT]i?B|kB|B)$`})
+		},
+	}
+}
+
+func countShape(least int) shape[int] {
+	const most = 10_000_000
+	return scalar[int]{
+		want: "a whole number", numeric: []string{"!!int"},
+		parse: func(s string) (int, error) {
+			n, err := strconv.Atoi(s)
+			if err != nil || n < least || n > most {
+				return 0, fmt.Errorf("%q is out of range; write a whole number from %d to %d", clip(s), least, most)
+			}
+			return n, nil
+		},
+		format: strconv.Itoa,
+		body:   func() schema { return orVariable(schema{"type": "integer", "minimum": least, "maximum": most}) },
+	}
+}
+
+func weightShape() shape[float64] {
+	return scalar[float64]{
+		want: "a number such as 90 or 0.5", numeric: []string{"!!int", "!!float"},
+		parse: parseWeight, format: formatWeight,
+		body: func() schema { return orVariable(schema{"type": "number", "minimum": 0, "maximum": MaxWeight}) },
+	}
+}
+
+func statusShape() shape[StatusRange] {
+	return scalar[StatusRange]{
+		want: "a status such as 200 or 200-299", numeric: []string{"!!int"},
+		parse: parseStatusRange, format: StatusRange.String,
+		body: func() schema {
+			return orVariable(
+				schema{"type": "integer", "minimum": 200, "maximum": 599},
+				schema{"type": "string", "pattern": `^[2-5][0-9][0-9]-[2-5][0-9][0-9]$`})
+		},
+	}
+}
+
+func choiceShape(noun string, names []string) shape[string] {
+	return scalar[string]{
+		want: choices(names, "or"),
+		parse: func(s string) (string, error) {
+			if !slices.Contains(names, s) {
+				return "", fmt.Errorf("unknown %s %q; want %s", noun, clip(s), choices(names, "or"))
+			}
+			return s, nil
+		},
+		format: verbatim,
+		body:   func() schema { return orVariable(schema{"enum": slices.Clone(names)}) },
+	}
+}
+
+func listenAddressShape() shape[string] {
+	return scalar[string]{
+		want: "HOST:PORT, as in 127.0.0.1:8080", parse: parseListenAddress, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": `:[0-9]+$`}) },
+	}
+}
+
+func endpointAddressShape() shape[string] {
+	return scalar[string]{
+		want: "HOST:PORT, as in 127.0.0.1:8001", parse: parseEndpointAddress, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": `.:[0-9]+$`}) },
+	}
+}
+
+func nameShape() shape[string] {
+	return scalar[string]{
+		want: "a name", free: true, format: verbatim,
+		parse: func(s string) (string, error) { return s, checkName(s) },
+		body:  func() schema { return orVariable(schema{"type": "string", "pattern": namePattern}) },
+	}
+}
+
+func optionalTextShape(want string) shape[string] {
+	return scalar[string]{want: want, free: true, optional: true, parse: parseText, format: verbatim, body: textSchema}
+}
+
+// outputShape is where the access log goes. Paths are resolved once the file is read.
+func outputShape() shape[string] {
+	return scalar[string]{
+		want: "stdout, stderr, off, or the path of a file", free: true, off: true, format: verbatim,
+		parse: func(s string) (string, error) {
+			if s == "" || strings.HasSuffix(s, "/") || strings.ContainsFunc(s, control) {
+				return "", fmt.Errorf("%q is no path of a file; write stdout, stderr, off, or a path such as access.log", clip(s))
+			}
+			return s, nil
+		},
+		body: func() schema { return schema{"anyOf": []any{schema{"type": "string", "minLength": 1}, offSchema()}} },
+	}
+}
+
+func probePathShape() shape[string] {
+	return scalar[string]{
+		want: "a path such as /health/ready", parse: parseProbePath, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": "^/"}) },
+	}
+}
+
+func matchPathShape(parse func(string) (string, error)) shape[string] {
+	return scalar[string]{
+		want: "a path such as /predict", optional: true, parse: parse, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": "^/[^?#]*$"}) },
+	}
+}
+
+func hostShape() shape[string] {
+	return scalar[string]{
+		want: "a host such as ml.example.com", free: true, optional: true,
+		parse: parseMatchHost, format: verbatim, body: textSchema,
+	}
+}
+
+func regexpShape() shape[*Regexp] {
+	return scalar[*Regexp]{
+		want: "a regular expression", free: true, optional: true, parse: parseRegexp, body: textSchema,
+		format: func(re *Regexp) string {
+			if re == nil {
+				return ""
+			}
+			return re.String()
+		},
+	}
+}
+
+// affinityKey is Source and Name of an affinity, which the file has as one text.
+type affinityKey struct{ source, name string }
+
+func (k affinityKey) String() string {
+	if k.name == "" {
+		return k.source
+	}
+	return k.source + ":" + k.name
+}
+
+func affinityKeyShape() shape[Affinity] {
+	return through[Affinity, affinityKey]{
+		get: func(a *Affinity) affinityKey { return affinityKey{a.Source, a.Name} },
+		set: func(a *Affinity, k affinityKey) { a.Source, a.Name = k.source, k.name },
+		inner: scalar[affinityKey]{
+			want: "header:NAME, cookie:NAME, query:NAME or client_ip", optional: true,
+			parse: parseAffinityKey, format: affinityKey.String,
+			body: func() schema {
+				return orVariable(schema{"type": "string", "pattern": `^(client_ip|(header|cookie|query):.+)$`})
+			},
+		},
+	}
+}
+
+func parseAffinityKey(s string) (affinityKey, error) {
+	const want = "want header:NAME, cookie:NAME, query:NAME or client_ip"
+	source, name, named := strings.Cut(s, ":")
+	var err error
+	switch source {
+	case AffinityClientIP:
+		if named {
+			err = errors.New("client_ip takes no name; write client_ip alone")
+		}
+	case AffinityHeader, AffinityCookie:
+		err = checkToken(name, source)
+	case AffinityQuery:
+		if name == "" || strings.ContainsFunc(name, control) {
+			err = fmt.Errorf("the name of the query parameter is missing or has a control character; %s", want)
+		}
+	default:
+		err = fmt.Errorf("unknown source %q; %s", clip(source), want)
+	}
+	return affinityKey{source, name}, err
+}

@@ -1,0 +1,223 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+)
+
+const (
+	// MaxFile is the largest file that is read, in bytes. It bounds what a file can cost to refuse.
+	MaxFile = 1 << 20
+	// maxDepth is how deep values may be nested; the keys of weir.yaml need 6.
+	maxDepth = 32
+)
+
+// Load reads, decodes and checks a file. It takes ${VAR} from the environment. The error
+// is of type Faults and holds everything that is wrong with the file.
+func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, Faults{{File: path, Message: err.Error()}}
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for the content of a file. The name is used in faults, and its directory
+// is what relative paths are resolved against; with an empty name they stay as they are.
+func Parse(name string, data []byte) (*Config, error) {
+	return parse(name, data, os.LookupEnv)
+}
+
+func parse(name string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
+	d := &decoder{report: newReport(name), substituted: map[*yaml.Node]bool{}, refused: map[*yaml.Node]bool{}}
+	root := d.document(data)
+	if root == nil {
+		return nil, d.err()
+	}
+	d.checkStructure(root, "")
+	d.substitute(root, "", lookup)
+
+	c := DefaultConfig()
+	c.File = name
+	read(d, shape[Config](fileShape()), root, "", &c)
+	deriveDefaults(d.report, &c)
+	validate(d.report, &c)
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	resolvePaths(&c)
+	return &c, nil
+}
+
+// readFile reads a file of at most MaxFile bytes; one byte more is enough to refuse it.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(f, MaxFile+1)); err == nil {
+			return data, nil
+		}
+	}
+	reason := err
+	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
+		reason = cause.Err
+	}
+	return nil, fmt.Errorf("cannot be read: %w", reason)
+}
+
+// document returns the root of the only document in data, nil when there is a fault.
+func (d *decoder) document(data []byte) *yaml.Node {
+	if !d.checkText(data) {
+		return nil
+	}
+	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
+	if err != nil {
+		d.fault("", "cannot be read as YAML: %s", err)
+		return nil
+	}
+	var first, second yaml.Node
+	switch err := loader.Load(&first); {
+	case errors.Is(err, io.EOF):
+		d.faultEmpty(position{1, 1})
+		return nil
+	case err != nil:
+		d.faultSyntax(err, data)
+		return nil
+	}
+	switch err := loader.Load(&second); {
+	case err == nil:
+		d.faultAt(positionOf(&second), "", "a second document begins here; a file has exactly one: remove the --- or the rest")
+		return nil
+	case !errors.Is(err, io.EOF):
+		d.faultSyntax(err, data)
+		return nil
+	}
+	if len(first.Content) != 1 || first.Content[0].ShortTag() == "!!null" {
+		d.faultEmpty(positionOf(&first))
+		return nil
+	}
+	return first.Content[0]
+}
+
+func (d *decoder) faultEmpty(at position) {
+	d.faultAt(at, "", "the file is empty; it needs at least listeners, pools and routes")
+}
+
+// checkText refuses what is no text before the YAML reader, which gives no place for it, sees it.
+func (d *decoder) checkText(data []byte) bool {
+	if len(data) > MaxFile {
+		d.faultAt(position{1, 1}, "", "the file is larger than %s, the most that is read", Size(MaxFile))
+		return false
+	}
+	at := position{1, 1}
+	for rest := data; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			d.faultAt(at, "", "byte 0x%02x is not UTF-8; save the file as UTF-8", rest[0])
+			return false
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r':
+			d.faultAt(at, "", "control character 0x%02x; remove it, or write it as \\x%02x in double quotes", r, r)
+			return false
+		}
+		at.column++
+		if r == '\n' {
+			at = position{at.line + 1, 1}
+		}
+		rest = rest[size:]
+	}
+	return true
+}
+
+// faultSyntax records what the YAML reader says, with a hint where the cause is a known trap.
+func (d *decoder) faultSyntax(err error, data []byte) {
+	at, message := position{1, 1}, err.Error()
+	if cause := (*yaml.LoadError)(nil); errors.As(err, &cause) {
+		message = cause.Message
+		if cause.ContextMsg != "" {
+			message += " " + cause.ContextMsg
+		}
+		if cause.Mark.Line > 0 {
+			at = position{cause.Mark.Line, max(cause.Mark.Column, 1)}
+		}
+	}
+	d.faultAt(at, "", "not valid YAML: %s%s", message, syntaxHint(message, lineOf(data, at.line)))
+}
+
+func syntaxHint(message, line string) string {
+	switch {
+	case strings.Contains(message, "unknown anchor"):
+		return "; anchors and aliases (& and *) are not supported: write the value out, or put it in quotes"
+	case strings.Contains(message, "max depth"):
+		return "; weir.yaml never needs that: look for brackets that are not closed"
+	case strings.HasPrefix(strings.TrimLeft(line, " "), "\t"):
+		return "; indent with spaces, not with tabs"
+	case strings.Contains(line, "${") && strings.ContainsAny(line, "[{"):
+		return `; inside [ ] and { } put a variable in quotes, as in "${VAR}"`
+	case strings.Contains(message, "mapping values are not allowed"):
+		return "; check the indentation, and put a value that has a colon and a blank in quotes"
+	}
+	return ""
+}
+
+func lineOf(data []byte, number int) string {
+	for line := range bytes.Lines(data) {
+		if number--; number == 0 {
+			return string(line)
+		}
+	}
+	return ""
+}
+
+// checkStructure refuses the parts of YAML that weir.yaml does without: they make files
+// that are larger, or other, than they look.
+func (d *decoder) checkStructure(n *yaml.Node, key string) {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		d.refused[n] = true
+		d.faultAt(positionOf(n), key, "aliases (*%s) are not supported; write the value out", clip(n.Value))
+		return
+	case n.Anchor != "":
+		d.faultAt(positionOf(n), key, "anchors (&%s) are not supported; leave it out and repeat the value where it is needed", clip(n.Anchor))
+	case n.Style&yaml.TaggedStyle != 0:
+		d.refused[n] = true
+		d.faultAt(positionOf(n), key, "tags (%s) are not supported; leave it out", clip(n.Tag))
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if name := n.Content[i]; name.Anchor != "" || name.Kind == yaml.AliasNode {
+				d.faultAt(positionOf(name), key, "anchors and aliases (& and *) are not supported; write the key out")
+			}
+			d.checkStructure(n.Content[i+1], child(key, n.Content[i].Value))
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			d.checkStructure(c, item(key, i))
+		}
+	}
+}
+
+// resolvePaths makes paths independent of the working directory.
+func resolvePaths(c *Config) {
+	switch output := c.Log.Access.Output; {
+	case output == AccessStdout, output == AccessStderr, output == AccessOff, filepath.IsAbs(output), c.File == "":
+	default:
+		path := filepath.Join(filepath.Dir(c.File), output)
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		c.Log.Access.Output = path
+	}
+}

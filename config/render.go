@@ -1,0 +1,63 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Render writes the configuration in force as YAML in the shape of the file, with every
+// default filled in and every variable replaced. Parse gives the same configuration back.
+func Render(c *Config) ([]byte, error) {
+	return yaml.Dump(fileShape().encode(c), yaml.WithIndent(2), yaml.WithLineWidth(-1))
+}
+
+// RenderJSON is Render as JSON; keys keep the order of the file.
+func RenderJSON(c *Config) ([]byte, error) {
+	var raw, out bytes.Buffer
+	writeJSON(&raw, fileShape().encode(c))
+	if err := json.Indent(&out, raw.Bytes(), "", "  "); err != nil {
+		return nil, err
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// writeJSON writes a node that encode made. encoding/json would sort the keys, and the
+// order of variants means something.
+func writeJSON(out *bytes.Buffer, n *yaml.Node) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		out.WriteByte('{')
+		for i := 0; i < len(n.Content); i += 2 {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			writeJSON(out, n.Content[i])
+			out.WriteByte(':')
+			writeJSON(out, n.Content[i+1])
+		}
+		out.WriteByte('}')
+	case yaml.SequenceNode:
+		out.WriteByte('[')
+		for i, c := range n.Content {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			writeJSON(out, c)
+		}
+		out.WriteByte(']')
+	default:
+		text, _ := json.Marshal(jsonValue(n)) // of a string or a number: cannot fail
+		out.Write(text)
+	}
+}
+
+// jsonValue is a scalar node as encoding/json wants it.
+func jsonValue(n *yaml.Node) any {
+	if n.Tag == "!!str" {
+		return n.Value
+	}
+	return json.Number(n.Value)
+}

@@ -1,0 +1,319 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// shape says how one kind of value is written in a file. Decoding, the effective
+// configuration, the JSON Schema and reference.yaml all come from it (keys.go has the
+// table), so that they cannot disagree.
+type shape[T any] interface {
+	// decode reads n into *into, which holds the default. Faults go to d; what cannot be read stays as it was.
+	decode(d *decoder, n *yaml.Node, key string, into *T)
+	// encode is the inverse of decode; nil leaves the key out.
+	encode(v *T) *yaml.Node
+	// schema describes the value; preset holds its default.
+	schema(preset *T) schema
+}
+
+// schema is one JSON Schema object.
+type schema = map[string]any
+
+// decoder reads the nodes of one file.
+type decoder struct {
+	*report
+	// substituted are the scalars that had a ${VAR}; they are text, whatever they are to become.
+	substituted map[*yaml.Node]bool
+	// refused are the values that have a fault already and are not looked at again.
+	refused map[*yaml.Node]bool
+}
+
+// read decodes a value unless it was refused before.
+func read[T any](d *decoder, s shape[T], n *yaml.Node, key string, into *T) {
+	if d.refused[n] {
+		d.failed[key] = true
+		return
+	}
+	s.decode(d, n, key, into)
+}
+
+func positionOf(n *yaml.Node) position { return position{max(n.Line, 1), max(n.Column, 1)} }
+
+// is reports whether n is of the kind; otherwise it records what was wanted instead.
+func (d *decoder) is(n *yaml.Node, kind yaml.Kind, key, want string) bool {
+	switch {
+	case n.Kind == kind:
+		return true
+	case n.ShortTag() == "!!null":
+		d.fault(key, "has no value; want %s", want)
+	default:
+		d.fault(key, "found %s; want %s", describe(n), want)
+	}
+	return false
+}
+
+// describe names what the file has, for a message.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		return "nothing"
+	case "!!int", "!!float":
+		return "the number " + clip(n.Value)
+	case "!!bool":
+		return n.Value
+	}
+	return `the text "` + clip(n.Value) + `"`
+}
+
+// entries yields the keys of a mapping with their values. Duplicate keys, keys that are no
+// text and merge keys are recorded and left out.
+func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(name, value *yaml.Node)) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if name.Kind != yaml.ScalarNode || name.ShortTag() == "!!null" {
+			d.faultAt(positionOf(name), key, "found %s as a key; want a name", describe(name))
+			continue
+		}
+		if name.ShortTag() == "!!merge" {
+			d.faultAt(positionOf(name), key, "merge keys (<<) are not supported; write the keys out")
+			continue
+		}
+		if line, ok := seen[name.Value]; ok {
+			d.faultAt(positionOf(name), child(key, name.Value), "duplicate %s %q; the first is on line %d", noun, clip(name.Value), line)
+			continue
+		}
+		seen[name.Value] = name.Line
+		d.places[child(key, name.Value)] = place{positionOf(name), positionOf(value)}
+		yield(name, value)
+	}
+}
+
+// object is a mapping with known keys.
+type object[T any] struct{ fields []field[T] }
+
+// field is one key of an object.
+type field[T any] struct {
+	name, doc string
+	required  bool
+	decode    func(d *decoder, n *yaml.Node, key string, into *T)
+	encode    func(v *T) *yaml.Node
+	schema    func(preset *T) schema
+}
+
+// key makes a field from the shape of its value and where the value lives in T.
+func key[T, F any](name string, s shape[F], of func(*T) *F, doc string) field[T] {
+	return field[T]{
+		name: name, doc: doc,
+		decode: func(d *decoder, n *yaml.Node, key string, into *T) { read(d, s, n, key, of(into)) },
+		encode: func(v *T) *yaml.Node { return s.encode(of(v)) },
+		schema: func(preset *T) schema { return s.schema(of(preset)) },
+	}
+}
+
+// must makes a field required.
+func (f field[T]) must() field[T] {
+	f.required = true
+	return f
+}
+
+func (o object[T]) names() []string {
+	names := make([]string, len(o.fields))
+	for i, f := range o.fields {
+		names[i] = f.name
+	}
+	return names
+}
+
+func (o object[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
+	if !d.is(n, yaml.MappingNode, key, "a mapping with "+choices(o.names(), "")) {
+		return
+	}
+	d.entries(n, key, "key", func(name, value *yaml.Node) {
+		at := child(key, name.Value)
+		i := slices.IndexFunc(o.fields, func(f field[T]) bool { return f.name == name.Value })
+		if i < 0 {
+			hint := ""
+			if near := nearest(name.Value, o.names()); near != "" {
+				hint = "did you mean " + near + "? "
+			}
+			d.faultAt(positionOf(name), at, "unknown key %q; %sknown here: %s", clip(name.Value), hint, choices(o.names(), ""))
+			return
+		}
+		o.fields[i].decode(d, value, at, into)
+	})
+	for _, f := range o.fields {
+		if at := child(key, f.name); f.required && !d.wrote(at) {
+			d.fault(at, "is missing; it is required: %s", lowerFirst(f.doc))
+		}
+	}
+}
+
+func (o object[T]) encode(v *T) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, f := range o.fields {
+		if value := f.encode(v); value != nil {
+			n.Content = append(n.Content, textNode(f.name), value)
+		}
+	}
+	return n
+}
+
+func (o object[T]) schema(preset *T) schema {
+	properties, required := schema{}, []string{}
+	for _, f := range o.fields {
+		s := f.schema(preset)
+		s["description"] = f.doc
+		if f.required {
+			required = append(required, f.name)
+			delete(s, "default")
+		}
+		properties[f.name] = s
+	}
+	s := schema{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		s["required"] = required
+	}
+	return s
+}
+
+// list is a sequence of values of one shape.
+type list[T any] struct {
+	noun  string // what an item is
+	fresh func() T
+	elem  shape[T]
+	// least is the least number of items. An optional list is left out when it is empty.
+	least    int
+	optional bool
+}
+
+func (l list[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
+	if !d.is(n, yaml.SequenceNode, key, "a list of "+l.noun+"s, each behind a dash or all in [ ]") {
+		return
+	}
+	if len(n.Content) < l.least {
+		d.fault(key, "is empty; want at least one %s", l.noun)
+	}
+	*into = nil
+	for i, node := range n.Content {
+		at := item(key, i)
+		d.places[at] = place{positionOf(node), positionOf(node)}
+		v := l.fresh()
+		read(d, l.elem, node, at, &v)
+		*into = append(*into, v)
+	}
+}
+
+func (l list[T]) encode(v *[]T) *yaml.Node {
+	if len(*v) == 0 && l.optional {
+		return nil
+	}
+	n := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range *v {
+		n.Content = append(n.Content, l.elem.encode(&(*v)[i]))
+	}
+	return flowIfShort(n)
+}
+
+func (l list[T]) schema(*[]T) schema {
+	fresh := l.fresh()
+	s := schema{"type": "array", "items": bare(l.elem.schema(&fresh))}
+	if l.least > 0 {
+		s["minItems"] = l.least
+	}
+	return s
+}
+
+// named is a mapping from names to values of one shape, kept in the order of the file.
+type named[T any] struct {
+	noun  string // what an entry is
+	fresh func() T
+	name  func(*T) *string
+	check func(string) error
+	elem  shape[T]
+	least int
+	// pattern is what the schema says about names; "" for no restriction.
+	pattern string
+}
+
+func (m named[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
+	if !d.is(n, yaml.MappingNode, key, "a mapping from "+m.noun+" to value") {
+		return
+	}
+	if len(n.Content) < m.least {
+		d.fault(key, "is empty; want at least one %s", m.noun)
+	}
+	*into = nil
+	d.entries(n, key, m.noun, func(name, value *yaml.Node) {
+		at := child(key, name.Value)
+		if err := m.check(name.Value); err != nil {
+			d.faultAt(positionOf(name), at, "%s", err)
+		}
+		v := m.fresh()
+		*m.name(&v) = name.Value
+		read(d, m.elem, value, at, &v)
+		*into = append(*into, v)
+	})
+}
+
+func (m named[T]) encode(v *[]T) *yaml.Node {
+	if len(*v) == 0 {
+		return nil
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for i := range *v {
+		n.Content = append(n.Content, textNode(*m.name(&(*v)[i])), m.elem.encode(&(*v)[i]))
+	}
+	return flowIfShort(n)
+}
+
+func (m named[T]) schema(*[]T) schema {
+	fresh := m.fresh()
+	s := schema{"type": "object", "additionalProperties": bare(m.elem.schema(&fresh))}
+	if m.least > 0 {
+		s["minProperties"] = m.least
+	}
+	if m.pattern != "" {
+		s["propertyNames"] = schema{"pattern": m.pattern}
+	}
+	return s
+}
+
+// bare drops the default of a schema whose value always has to be written.
+func bare(s schema) schema {
+	delete(s, "default")
+	return s
+}
+
+func textNode(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+}
+
+// flowIfShort writes a collection of scalars on one line.
+func flowIfShort(n *yaml.Node) *yaml.Node {
+	for _, c := range n.Content {
+		if c.Kind != yaml.ScalarNode {
+			return n
+		}
+	}
+	n.Style = yaml.FlowStyle
+	return n
+}
+
+// lowerFirst turns a sentence into a clause.
+func lowerFirst(s string) string {
+	s = strings.TrimSuffix(s, ".")
+	if len(s) > 1 && s[1] >= 'a' && s[1] <= 'z' {
+		return strings.ToLower(s[:1]) + s[1:]
+	}
+	return s
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// validate checks what no value can be wrong about alone: names that refer to others,
+// duplicates, sums, and limits that bound each other. What a fault was found in before is
+// left out.
+func validate(r *report, c *Config) {
+	if r.left > 0 {
+		return // hopeless; more faults would not be shown
+	}
+	validateListeners(r, c)
+	validateAdmin(r, c)
+	for i := range c.Pools {
+		validatePool(r, c, &c.Pools[i])
+	}
+	validateRouteNames(r, c.Routes)
+	validateRouteMatches(r, c.Routes)
+	for i := range c.Routes {
+		validateRoute(r, c, &c.Routes[i], item("routes", i))
+	}
+}
+
+func validateListeners(r *report, c *Config) {
+	for i, l := range c.Listeners {
+		for j, other := range c.Listeners[:i] {
+			if sameSocket(l.Address, other.Address) {
+				r.fault(item("listeners", i)+".address", "%s overlaps %s.address %s; every listener needs a port of its own",
+					l.Address, item("listeners", j), other.Address)
+				break
+			}
+		}
+	}
+}
+
+func validateAdmin(r *report, c *Config) {
+	const at = "admin.address"
+	if !r.sound(at) {
+		return
+	}
+	if !LoopbackAddress(c.Admin.Address) {
+		r.fault(at, "%s can be reached from other machines; write a loopback address such as %s (tokens, which other addresses need, are not part of this version)",
+			c.Admin.Address, DefaultAdmin().Address)
+	}
+	for i, l := range c.Listeners {
+		if sameSocket(l.Address, c.Admin.Address) {
+			r.fault(at, "%s overlaps %s.address %s; the admin listener needs a port of its own", c.Admin.Address, item("listeners", i), l.Address)
+		}
+	}
+}
+
+// sameSocket reports whether two listen addresses cannot be opened together. An
+// unspecified host takes the port on every address, of both families.
+func sameSocket(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || everyInterface(hostA) || everyInterface(hostB)
+}
+
+func everyInterface(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+func validatePool(r *report, c *Config, p *Pool) {
+	at := child("pools", p.Name)
+	validateEndpoints(r, c, p.Endpoints, child(at, "endpoints"))
+	if timeout := child(at, "probe.timeout"); p.Probe != nil && r.sound(child(at, "probe")) && p.Probe.Timeout > p.Probe.Interval {
+		r.fault(timeout, "%s is longer than the interval %s, so that probes would overlap; write at most the interval",
+			FormatDuration(p.Probe.Timeout), FormatDuration(p.Probe.Interval))
+	}
+	if idle := child(at, "connections.idle"); r.sound(child(at, "connections")) && p.Connections.Idle > p.Connections.Max {
+		r.fault(idle, "%d is more than max %d; write at most max", p.Connections.Idle, p.Connections.Max)
+	}
+}
+
+func validateEndpoints(r *report, c *Config, endpoints []Endpoint, at string) {
+	first, sum := map[string]int{}, 0.0
+	for i, e := range endpoints {
+		sum += e.Weight
+		if e.Address == "" {
+			continue
+		}
+		if j, ok := first[e.Address]; ok {
+			r.fault(item(at, i), "duplicate endpoint %s; %s is the same: to send it more requests, raise its weight", e.Address, item("endpoints", j))
+			continue
+		}
+		first[e.Address] = i
+		if j := slices.IndexFunc(c.Listeners, func(l Listener) bool { return reaches(e.Address, l.Address) }); j >= 0 {
+			r.fault(item(at, i), "%s is this weir's own %s, so that requests would go in circles; write the address of a model server",
+				e.Address, item("listeners", j))
+		}
+	}
+	if sum == 0 && len(endpoints) > 0 && r.sound(at) {
+		r.fault(at, "every endpoint has weight 0; give one of them more, or take the pool out of service with weight 0 in the split")
+	}
+}
+
+// reaches reports whether connecting to address ends at the listener, as far as that can
+// be told without asking the system.
+func reaches(address, listener string) bool {
+	return address == listener || sameSocket(address, listener) && LoopbackAddress(address)
+}
+
+func validateRouteNames(r *report, routes []Route) {
+	first := map[string]int{}
+	for i, route := range routes {
+		at := item("routes", i) + ".name"
+		if !r.sound(at) {
+			continue
+		}
+		if j, ok := first[route.Name]; ok {
+			r.fault(at, "duplicate route %q; the first is %s on line %d", route.Name, item("routes", j), r.valueOf(item("routes", j)).line)
+			continue
+		}
+		first[route.Name] = i
+	}
+}
+
+// validateRouteMatches refuses a route that can never be reached because an earlier one
+// matches exactly the same requests.
+func validateRouteMatches(r *report, routes []Route) {
+	first := map[string]int{}
+	for i := range routes {
+		at := item("routes", i) + ".match"
+		if !r.sound(at) {
+			continue
+		}
+		identity := matchIdentity(&routes[i].Match)
+		if j, ok := first[identity]; ok {
+			r.fault(at, "matches exactly the requests that %s (%s) takes, so that it could never be reached; change one of them, or put the variants in one split",
+				item("routes", j), routes[j].Name)
+			continue
+		}
+		first[identity] = i
+	}
+}
+
+// matchIdentity is equal for two matches that hold for the same requests because they say
+// the same, in whatever order.
+func matchIdentity(m *Match) string {
+	methods := slices.Sorted(slices.Values(m.Methods))
+	headers := make([]string, len(m.Headers))
+	for i, h := range m.Headers {
+		headers[i] = fmt.Sprintf("%q", []string{strings.ToLower(h.Name), h.Value})
+	}
+	slices.Sort(headers)
+	regex := ""
+	if m.PathRegex != nil {
+		regex = m.PathRegex.String()
+	}
+	return fmt.Sprintf("%q %q %q", []string{m.Host, m.Path, m.PathPrefix, regex}, methods, headers)
+}
+
+func validateRoute(r *report, c *Config, route *Route, at string) {
+	validateMatch(r, &route.Match, at+".match")
+	validateSplit(r, c, route.Split, at+".split")
+	validateAffinity(r, route, at+".affinity.fallback")
+
+	body := at + ".limits.body"
+	if route.Limits.Body == nil || len(c.Listeners) == 0 || !r.sound(body) || !r.sound("listeners") {
+		return
+	}
+	widest := slices.MaxFunc(c.Listeners, func(a, b Listener) int { return int(min(max(a.Limits.Body-b.Limits.Body, -1), 1)) })
+	if *route.Limits.Body > widest.Limits.Body {
+		r.fault(body, "%s has no effect, because listeners refuse bodies beyond %s before; raise listeners[…].limits.body too", *route.Limits.Body, widest.Limits.Body)
+	}
+}
+
+func validateMatch(r *report, m *Match, at string) {
+	var kinds []string
+	for _, kind := range []string{"path", "path_prefix", "path_regex"} {
+		if r.wrote(child(at, kind)) {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) > 1 {
+		r.faultAt(r.keyOf(child(at, kinds[1])), at, "%s are given; keep one", choices(kinds, "and"))
+	}
+	for i, method := range m.Methods {
+		if method != "" && slices.Contains(m.Methods[:i], method) {
+			r.fault(item(child(at, "methods"), i), "duplicate method %s; name it once", method)
+		}
+	}
+	for i, h := range m.Headers {
+		if j := slices.IndexFunc(m.Headers[:i], func(o Header) bool { return strings.EqualFold(o.Name, h.Name) }); j >= 0 {
+			headers := child(at, "headers")
+			r.faultAt(r.keyOf(child(headers, h.Name)), headers, "duplicate header %s; %s is the same: upper and lower case do not matter", h.Name, m.Headers[j].Name)
+		}
+	}
+}
+
+func validateSplit(r *report, c *Config, split []Variant, at string) {
+	have := make([]string, len(c.Pools))
+	for i, p := range c.Pools {
+		have[i] = p.Name
+	}
+	sum := 0.0
+	for _, v := range split {
+		sum += v.Weight
+		if !slices.Contains(have, v.Pool) && !r.failed["pools"] {
+			r.faultAt(r.keyOf(child(at, v.Pool)), at, "unknown pool %q (have %s)", clip(v.Pool), choices(have, ""))
+		}
+	}
+	if sum == 0 && len(split) > 0 && r.sound(at) {
+		r.fault(at, "the weights add up to 0; give at least one variant more")
+	}
+}
+
+func validateAffinity(r *report, route *Route, at string) {
+	if route.Affinity == nil || !r.sound(at) {
+		return
+	}
+	switch fallback := route.Affinity.Fallback; {
+	case fallback == FallbackRandom, fallback == FallbackClientIP:
+	case slices.ContainsFunc(route.Split, func(v Variant) bool { return v.Pool == fallback }):
+	default:
+		names := make([]string, len(route.Split))
+		for i, v := range route.Split {
+			names[i] = v.Pool
+		}
+		r.fault(at, "unknown fallback %q; want %s, %s or a variant of the split (%s)", clip(fallback), FallbackRandom, FallbackClientIP, choices(names, ""))
+	}
+}
