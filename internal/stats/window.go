@@ -39,6 +39,9 @@ func (w *Window) Tick(now time.Time) {
 		return
 	}
 	turns := now.Sub(w.turned) / slotSpan
+	if turns <= 0 {
+		return
+	}
 	w.turned = w.turned.Add(turns * slotSpan)
 	for range min(turns, slots) {
 		w.turn()
