@@ -43,13 +43,13 @@ func main() {
 	out := flag.String("out", "backend/models", "`directory` to write to")
 	check := flag.Bool("check", false, "write nothing; compare with the files in -out")
 	flag.Parse()
-	if err := run(os.DirFS(*data), *out, *check); err != nil {
+	if err := run(os.DirFS(*data), *out, *check, releases()); err != nil {
 		fmt.Fprintln(os.Stderr, "train:", err)
 		os.Exit(1)
 	}
 }
 
-func run(data fs.FS, out string, check bool) error {
+func run(data fs.FS, out string, check bool, list []release) error {
 	training, err := models.ReadImages(data, "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 	if err != nil {
 		return fmt.Errorf("%w; the data set is Debian's package dataset-fashion-mnist, -data names another place", err)
@@ -64,7 +64,7 @@ func run(data fs.FS, out string, check bool) error {
 		return err
 	}
 	made := map[string][]byte{models.SampleImages: images.Bytes(), models.SampleLabels: labels.Bytes()}
-	for _, r := range releases() {
+	for _, r := range list {
 		net := train(r.plan, training)
 		accuracy, ofSample := net.accuracy(test), net.accuracy(sample)
 		fmt.Printf("%-12s %s  %.2f %% of %d test images, %.1f %% of the sample\n",

@@ -14,7 +14,7 @@ import (
 
 // make models must give the committed bytes again; here on a hundredth of the work.
 func TestTrainingIsDeterministic(t *testing.T) {
-	p := plan{hidden: []int{8}, epochs: 2, rate: 0.01, seed: 7}
+	p := plan{hidden: []int{4}, epochs: 1, rate: 0.01, seed: 7}
 	encode := func(p plan) []byte { return train(p, models.Sample()).encode("fashion", nil) }
 	first := encode(p)
 	if !bytes.Equal(first, encode(p)) {
@@ -30,8 +30,8 @@ func TestTrainingLearns(t *testing.T) {
 	sample := models.Sample()
 	half := len(sample) / 2
 	for name, p := range map[string]plan{
-		"softmax":      {epochs: 20, rate: 0.01, seed: 1},
-		"hidden layer": {hidden: []int{16}, epochs: 20, rate: 0.02, seed: 1},
+		"softmax":      {epochs: 6, rate: 0.01, seed: 1},
+		"hidden layer": {hidden: []int{16}, epochs: 6, rate: 0.02, seed: 1},
 	} {
 		if got := train(p, sample[:half]).accuracy(sample[half:]); got < 0.6 {
 			t.Errorf("%s: %.2f of unseen images right after training on %d, want 0.6 or more", name, got, half)
@@ -44,27 +44,27 @@ func TestRun(t *testing.T) {
 	data, out := t.TempDir(), t.TempDir()
 	for _, set := range []string{"train", "t10k"} {
 		var images, labels bytes.Buffer
-		if err := models.WriteImages(&images, &labels, models.Sample()); err != nil {
+		if err := models.WriteImages(&images, &labels, models.Sample()[:60]); err != nil {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(data, set+"-images-idx3-ubyte.gz"), images.Bytes())
 		write(t, filepath.Join(data, set+"-labels-idx1-ubyte.gz"), labels.Bytes())
 	}
-	dir := os.DirFS(data)
-	if err := run(dir, out, true); err == nil {
+	dir, list := os.DirFS(data), []release{{"fashion-v1", "v1.0.0", plan{images: 50, epochs: 1, rate: 0.01}}}
+	if err := run(dir, out, true, list); err == nil {
 		t.Error("the check of an empty directory found nothing missing")
 	}
-	if err := run(dir, out, false); err != nil {
+	if err := run(dir, out, false, list); err != nil {
 		t.Fatal(err)
 	}
-	if err := run(dir, out, true); err != nil {
+	if err := run(dir, out, true, list); err != nil {
 		t.Errorf("the check of what was just made: %v", err)
 	}
 	write(t, filepath.Join(out, "fashion-v1.onnx"), []byte("other"))
-	if err := run(dir, out, true); err == nil || !strings.Contains(err.Error(), "fashion-v1.onnx") {
+	if err := run(dir, out, true, list); err == nil || !strings.Contains(err.Error(), "fashion-v1.onnx") {
 		t.Errorf("the check of a changed model: %v, want an error that names it", err)
 	}
-	if err := run(os.DirFS(t.TempDir()), out, false); err == nil || !strings.Contains(err.Error(), "dataset-fashion-mnist") {
+	if err := run(os.DirFS(t.TempDir()), out, false, list); err == nil || !strings.Contains(err.Error(), "dataset-fashion-mnist") {
 		t.Errorf("without data: %v, want an error that names the package", err)
 	}
 }
