@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/internal/telemetry"
+)
+
+// account counts the request, where its head was valid, and writes its line into the access log.
+func (r *request) account() {
+	if !r.valid {
+		r.p.badRequests.add(r.kind.failure().reason)
+		return
+	}
+	d := time.Since(r.start)
+	v := r.variant
+	switch {
+	case v != nil:
+	case r.route != nil:
+		v = r.route.none
+	default:
+		v = &r.p.unrouted
+	}
+	v.live.observe(r.method, r.status, d)
+	if r.p.access.Enabled() {
+		r.logAccess(v, d)
+	}
+}
+
+func (r *request) logAccess(v *variant, d time.Duration) {
+	path, _, _ := bytes.Cut(r.target, []byte("?")) // a query may hold secrets
+	e := &r.c.entry
+	*e = telemetry.AccessEntry{
+		Time: r.start, RequestID: r.id, TraceID: r.traceID(), Client: r.clientText(),
+		Method: r.head.Method(), Host: r.fields.host.in(r.raw), Path: path, UserAgent: lookup(r.raw, "user-agent"),
+		Route: v.route, Variant: v.pool, Version: v.version, Attempts: r.attempts, Error: r.kind.failure().code,
+		Status: r.status, BytesIn: r.c.bodyRead, BytesOut: r.bytesOut,
+		Duration: d, Connect: r.connect, FirstByte: r.firstByte,
+	}
+	if r.last != nil {
+		e.Endpoint = r.last.Address
+	}
+	r.p.access.Write(e)
+}
+
+// labelCounts counts events by a label whose values the code gives, never a client.
+type labelCounts struct{ byLabel sync.Map } // string → *atomic.Uint64
+
+func (c *labelCounts) add(label string) {
+	n, ok := c.byLabel.Load(label)
+	if !ok {
+		n, _ = c.byLabel.LoadOrStore(label, new(atomic.Uint64))
+	}
+	n.(*atomic.Uint64).Add(1)
+}
+
+func (c *labelCounts) each(f func(label string, n uint64)) {
+	c.byLabel.Range(func(label, n any) bool {
+		f(label.(string), n.(*atomic.Uint64).Load())
+		return true
+	})
+}

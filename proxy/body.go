@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+)
+
+// framing is how the body of an answer is delimited towards the client.
+type framing uint8
+
+const (
+	framedNone    framing = iota // no body
+	framedLength                 // Content-Length
+	framedChunked                // chunks
+	framedClose                  // the end of the connection: HTTP/1.0 clients
+)
+
+// upload sends head and body to the endpoint, piece by piece as the client sends it. It ends early,
+// and says so, when the endpoint has answered; the rest of the body is then not read.
+func (r *request) upload(e *epConn) kind {
+	c := r.c
+	if e.used && !e.fit() {
+		return stale
+	}
+	if k := r.invite(); k != success {
+		return k
+	}
+	bp := r.p.relays.Get().(*[]byte)
+	defer r.p.relays.Put(bp)
+	buf := *bp
+	c.enter(phaseUpload)
+	defer c.enter(phaseAwait)
+	if len(r.buf.out) > len(buf)/2 {
+		if k := r.push(e, r.buf.out); k != success {
+			return k
+		}
+		r.buf.out = r.buf.out[:0]
+	}
+	pending := copy(buf, r.buf.out) // the head leaves with the first piece
+	for r.bodyLeft > 0 {
+		lead := 0
+		if r.chunkedBody {
+			lead = chunkLead
+		}
+		n, k := r.readBody(buf[pending+lead : len(buf)-chunkTail])
+		if k != success && k != earlyAnswer {
+			return k
+		}
+		piece := buf[:pending+n]
+		if r.chunkedBody && n > 0 {
+			piece = append(buf[:pending], frameChunk(buf[pending:], n)...)
+		}
+		if k == earlyAnswer {
+			c.forgive()
+			e.resume()
+			return k
+		}
+		if r.chunkedBody && r.bodyLeft == 0 {
+			piece = r.appendTrailers(append(piece, "0\r\n"...))
+		}
+		if k := r.push(e, piece); k != success {
+			return k
+		}
+		pending = 0
+	}
+	return success
+}
+
+// push writes a piece of the body. An endpoint that closes or stops reading may have answered.
+func (r *request) push(e *epConn, piece []byte) kind {
+	c := r.c
+	c.deadline.Store(c.listener.clock.after(r.route.cfg.Timeouts.Idle))
+	_, err := e.write(piece)
+	if err == nil {
+		return success
+	}
+	switch c.interruptedBy() {
+	case reasonNone:
+		return earlyAnswer
+	case reasonEarly:
+		c.forgive()
+		e.resume()
+		return earlyAnswer
+	}
+	return r.endpointFailed(false)
+}
+
+// A chunk's size stands in front of its data in the same buffer: room for 8 hex digits and CRLF, and
+// behind the data for CRLF and the last chunk.
+const (
+	chunkLead = 10
+	chunkTail = 2 + 5
+)
+
+// frameChunk makes a chunk of the n bytes at b[chunkLead:]; it starts somewhere in the lead, so the
+// size needs no padding.
+func frameChunk(b []byte, n int) []byte {
+	var size [8]byte
+	digits := strconv.AppendUint(size[:0], uint64(n), 16)
+	from := chunkLead - 2 - len(digits)
+	copy(b[from:], digits)
+	copy(b[chunkLead-2:], "\r\n")
+	copy(b[chunkLead+n:], "\r\n")
+	return b[from : chunkLead+n+2]
+}
+
+// appendTrailers appends the client's trailer section and the empty line that ends it. fasthttp has
+// refused those that must not be trailers; it keeps the others behind the header fields of the same
+// name.
+func (r *request) appendTrailers(b []byte) []byte {
+	for name := range r.head.Trailers() {
+		values := r.head.PeekAll(unsafeString(name))
+		for _, v := range values[min(occurrences(r.raw, name), len(values)):] {
+			b = append(append(b, name...), ": "...)
+			b = append(append(b, v...), "\r\n"...)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// occurrences counts the header lines called name.
+func occurrences(raw, name []byte) (n int) {
+	for line := range bytes.Lines(raw) {
+		if len(line) > len(name) && line[len(name)] == ':' && bytes.EqualFold(line[:len(name)], name) {
+			n++
+		}
+	}
+	return n
+}
+
+// deliver sends the answer to the client; n bytes of it, the head first, are in r.buf.in.
+func (r *request) deliver(e *epConn, p *response, n int) (keep bool, k kind) {
+	c := r.c
+	r.status, r.sent = p.status, true
+	f := p.framing(r)
+	if f == framedClose || r.bodyLeft > 0 || r.p.stopping.Load() {
+		r.closing = true
+	}
+	keep = !p.fields.closes && (!p.http10 || p.fields.keepAlive) && r.bodyLeft == 0
+	head, body := r.buf.in[:p.size], r.buf.in[p.size:n]
+	out := r.appendResponse(r.buf.out[:0], head, p, f)
+	r.buf.out = out
+	switch {
+	case f == framedNone:
+		return keep && len(body) == 0 && !p.saysBody(), r.toClient(out)
+	case p.fields.chunked:
+		return r.relayChunks(e, out, body, f, keep)
+	case p.fields.length >= 0:
+		take := min(int64(len(body)), p.fields.length)
+		r.buf.out = append(out, body[:take]...)
+		if k := r.toClient(r.buf.out); k != success {
+			return false, k
+		}
+		r.bytesOut = take
+		keep = keep && int64(len(body)) == take
+		return keep, r.relaySized(e, p.fields.length-take)
+	}
+	c.hard = f == framedClose
+	return false, r.relayToEnd(e, out, body, f)
+}
+
+// framing decides how the body goes to the client.
+func (p *response) framing(r *request) framing {
+	switch {
+	case p.bodiless(r.isHead):
+		return framedNone
+	case p.fields.length >= 0:
+		return framedLength
+	case r.http10:
+		return framedClose
+	}
+	return framedChunked
+}
+
+// saysBody reports whether the endpoint announced a body where there can be none, so that what comes
+// next on its connection cannot be trusted.
+func (p *response) saysBody() bool {
+	return p.status == 204 && (p.fields.chunked || p.fields.length > 0)
+}
+
+func (r *request) toClient(b []byte) kind {
+	if r.c.send(b) != nil {
+		if r.c.interruptedBy() == reasonTotal {
+			return totalTimeout
+		}
+		return clientGone
+	}
+	return success
+}
+
+// fromEndpoint reads the next piece of the answer's body; io.EOF is left to the caller.
+func (r *request) fromEndpoint(e *epConn, b []byte) (int, error) {
+	r.c.deadline.Store(r.c.listener.clock.after(r.route.cfg.Timeouts.Idle))
+	return e.read(b)
+}
+
+// relaySized relays left bytes.
+func (r *request) relaySized(e *epConn, left int64) kind {
+	if left == 0 {
+		return success
+	}
+	buf := r.buf.in
+	if left > int64(len(buf)) {
+		bp := r.p.relays.Get().(*[]byte)
+		defer r.p.relays.Put(bp)
+		buf = *bp
+	}
+	for left > 0 {
+		n, err := r.fromEndpoint(e, buf[:min(int64(len(buf)), left)])
+		if err != nil {
+			return r.endpointFailed(false)
+		}
+		if k := r.toClient(buf[:n]); k != success {
+			return k
+		}
+		left -= int64(n)
+		r.bytesOut += int64(n)
+	}
+	return success
+}
+
+// relayToEnd relays a body that ends with the endpoint's connection: out holds the head and goes
+// first, body is what came with it.
+func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
+	bp := r.p.relays.Get().(*[]byte)
+	defer r.p.relays.Put(bp)
+	buf := *bp
+	if k := r.toClient(out); k != success {
+		return k
+	}
+	n := copy(buf[chunkLead:], body)
+	for {
+		if n > 0 {
+			piece := buf[chunkLead : chunkLead+n]
+			if f == framedChunked {
+				piece = frameChunk(buf, n)
+			}
+			if k := r.toClient(piece); k != success {
+				return k
+			}
+			r.bytesOut += int64(n)
+		}
+		var err error
+		n, err = r.fromEndpoint(e, buf[chunkLead:len(buf)-chunkTail])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return r.endpointFailed(false)
+		}
+	}
+	if f == framedChunked {
+		return r.toClient([]byte("0\r\n\r\n"))
+	}
+	return success
+}
+
+// relayChunks relays a chunked body. Its framing is checked as it passes; pieces go on as they come,
+// so an event reaches the client when the endpoint sends it. A body that breaks off never gets its
+// last chunk.
+func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool) (bool, kind) {
+	s := chunkScanner{unwrap: f == framedClose}
+	r.c.hard = f == framedClose
+	n, done, ok := s.scan(body)
+	out = append(out, body[:n]...)
+	r.buf.out = out
+	buf, large := r.buf.in, false
+	for ok && !done {
+		if len(out) > 0 {
+			if k := r.toClient(out); k != success {
+				return false, k
+			}
+		}
+		r.bytesOut = s.data
+		if len(out) >= len(r.buf.in) && !large {
+			bp := r.p.relays.Get().(*[]byte)
+			defer r.p.relays.Put(bp)
+			buf, large = *bp, true
+		}
+		m, err := r.fromEndpoint(e, buf)
+		if err != nil {
+			return false, r.endpointFailed(false)
+		}
+		n, done, ok = s.scan(buf[:m])
+		out = buf[:n]
+	}
+	if !ok {
+		return false, protocolError
+	}
+	if f == framedChunked {
+		out = append(append(out, s.trailers...), "\r\n"...)
+	}
+	k := r.toClient(out)
+	r.bytesOut = s.data
+	return keep && s.rest == 0, k
+}

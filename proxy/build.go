@@ -1,0 +1,275 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"weir/balancer"
+	"weir/config"
+)
+
+type variantKey struct{ route, pool string }
+
+// resolveTimeout bounds the first look-up of endpoint names, so that a slow name server holds neither
+// the start nor a reload up for long. What it leaves open the pools look up while they run.
+const resolveTimeout = 5 * time.Second
+
+// Check builds everything cfg asks for, opens and changes nothing, and says what is wrong with it
+// beyond what config.Load finds.
+func Check(cfg *config.Config) error {
+	_, _, err := New(Options{}).build(cfg, 1)
+	return err
+}
+
+// Apply puts cfg in force and returns the generation and, one line each, what changed; nothing changed
+// and no new generation when it says the same as the one in force. On an error the old one stays in
+// force, whole.
+func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.table.Load()
+	if old.generation > 0 && sameConfig(old.cfg, cfg) {
+		p.reloads.Store(&reloadState{ok: true, at: time.Now()})
+		return old.generation, nil, nil
+	}
+	defer func() { p.reloads.Store(&reloadState{ok: err == nil, at: p.reloadTime(err)}) }()
+
+	next, changes, err := p.build(cfg, old.generation+1)
+	if err != nil {
+		return old.generation, nil, err
+	}
+	opened, err := p.openListeners(cfg.Listeners)
+	if err != nil {
+		return old.generation, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	for _, pl := range next.pools {
+		if err := pl.Resolve(ctx); err != nil {
+			p.log.Warn("a pool's names do not resolve yet", zap.String("pool", pl.Name()), zap.Error(err))
+		}
+	}
+	// Everything above can fail and has touched nothing live. From here on nothing can fail.
+	p.swap(old, next)
+	p.switchListeners(cfg.Listeners, opened)
+	return next.generation, changes, nil
+}
+
+func (p *Proxy) reloadTime(err error) time.Time {
+	if err != nil {
+		return p.reloads.Load().at
+	}
+	return time.Now()
+}
+
+// build makes the table of cfg out of what is in force. It leaves all of that as it is.
+func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, error) {
+	old := p.table.Load()
+	t := &table{cfg: cfg, generation: generation, router: newRouter(cfg.Routes), trusted: cfg.TrustedProxies}
+	var changes []string
+	byName := map[string]*balancer.Pool{}
+	for _, c := range cfg.Pools {
+		pl := &pool{generation: generation}
+		prev := old.pool(c.Name)
+		if prev != nil {
+			pl.Pool = balancer.NewPool(c, prev.Pool, p.poolOptions())
+			if reflect.DeepEqual(prev.Config(), c) {
+				pl.generation = prev.generation
+			}
+		} else {
+			pl.Pool = balancer.NewPool(c, nil, p.poolOptions())
+		}
+		if pl.generation == generation {
+			changes = append(changes, changed("pool", c.Name, prev != nil))
+		}
+		byName[c.Name] = pl.Pool
+		t.pools = append(t.pools, pl)
+	}
+	for _, c := range cfg.Routes {
+		r, note, err := p.buildRoute(c, old.route(c.Name), byName, generation)
+		if err != nil {
+			return nil, nil, err
+		}
+		if note != "" {
+			changes = append(changes, note)
+		}
+		t.routes = append(t.routes, r)
+	}
+	return t, append(changes, removed(old, t)...), nil
+}
+
+func (p *Proxy) poolOptions() balancer.PoolOptions {
+	return balancer.PoolOptions{
+		NewTransport: func(e *balancer.Endpoint) any { return newTransport(e.Address, e.Addrs, p.ops) },
+		Probe:        probe,
+		Resolve:      p.options.Resolve,
+		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },
+	}
+}
+
+// buildRoute makes a route at the weights in force: the file's, or those set through the API while
+// the file's split is still the one they were set upon.
+func (p *Proxy) buildRoute(c config.Route, prev *route, pools map[string]*balancer.Pool, generation uint64) (*route, string, error) {
+	weights, over, note := c.Split, (*overlay)(nil), ""
+	if prev != nil && prev.overlay != nil {
+		if slices.Equal(prev.overlay.basis, c.Split) {
+			over, weights = prev.overlay, prev.overlay.weights
+		} else {
+			note = "route " + c.Name + ": the new split of the file replaces the weights set through the API"
+		}
+	}
+	r, err := p.newRoute(c, weights, over, prev, pools)
+	if err != nil {
+		return nil, "", err
+	}
+	r.generation = generation
+	if prev != nil && sameRoute(prev.cfg, c) && over == prev.overlay {
+		r.generation = prev.generation
+	} else if note == "" {
+		note = changed("route", c.Name, prev != nil)
+	}
+	return r, note, nil
+}
+
+// newRoute makes a route with these weights. Where the weights are as before, what was counted since
+// they last changed stays.
+func (p *Proxy) newRoute(c config.Route, weights []config.Variant, over *overlay, prev *route, pools map[string]*balancer.Pool) (*route, error) {
+	r := &route{cfg: c, overlay: over, fallback: -1}
+	if c.Limits.Body != nil {
+		r.bodyLimit = *c.Limits.Body
+	}
+	var variants []balancer.Variant
+	for i, w := range weights {
+		pl := pools[w.Pool]
+		if pl == nil {
+			return nil, fmt.Errorf("routes.%s.split: unknown pool %q", c.Name, w.Pool)
+		}
+		variants = append(variants, balancer.Variant{Pool: pl, Weight: w.Weight})
+		r.variants = append(r.variants, p.variant(c.Name, pl))
+		if c.Affinity != nil && c.Affinity.Fallback == w.Pool {
+			r.fallback = i
+		}
+	}
+	salt := ""
+	if c.Affinity != nil {
+		salt = c.Affinity.Salt
+	}
+	var before *balancer.Split
+	if prev != nil {
+		before = prev.split
+	}
+	r.split = balancer.NewSplit(salt, variants, before)
+	if prev != nil && sameWeights(prev.split, r.split) {
+		r.counts = prev.counts
+	} else {
+		r.counts = &choices{byVariant: make([]atomic.Uint64, len(variants))}
+	}
+	r.none = p.variant(c.Name, nil)
+	return r, nil
+}
+
+// variant finds the figures of a variant by its names, so that they outlive tables. A nil pool stands
+// for requests of the route for which none was chosen.
+func (p *Proxy) variant(route string, pl *balancer.Pool) *variant {
+	v := &variant{route: route}
+	if pl != nil {
+		v.pool, v.version = pl.Name(), pl.Version()
+		v.header = []byte("X-Weir-Variant: " + v.pool + "\r\n")
+	}
+	key := variantKey{v.route, v.pool}
+	if v.live = p.live[key]; v.live == nil {
+		v.live = new(variantLive)
+		p.live[key] = v.live
+	}
+	return v
+}
+
+// swap puts next in force and hands the endpoints over from old's pools to next's.
+func (p *Proxy) swap(old, next *table) {
+	keep := map[*balancer.Endpoint]bool{}
+	for _, pl := range next.pools {
+		c := pl.Config().Connections
+		for _, e := range pl.Endpoints() {
+			keep[e] = true
+			e.Transport.(*transport).configure(transportSettings{max: c.Max, idle: c.Idle, connectTimeout: c.ConnectTimeout})
+		}
+		if !slices.ContainsFunc(old.pools, func(o *pool) bool { return o.Pool == pl.Pool }) {
+			pl.Start()
+		}
+	}
+	p.table.Store(next)
+	for _, pl := range old.pools {
+		if slices.ContainsFunc(next.pools, func(n *pool) bool { return n.Pool == pl.Pool }) {
+			continue
+		}
+		pl.Stop()
+		for _, e := range pl.Endpoints() {
+			if !keep[e] {
+				e.Transport.(*transport).close()
+			}
+		}
+	}
+	for key := range p.live {
+		if !next.has(key) {
+			delete(p.live, key)
+		}
+	}
+}
+
+// openListeners opens the addresses that are not open yet. On an error it leaves none of them open.
+func (p *Proxy) openListeners(want []config.Listener) (opened []*listener, err error) {
+	for _, c := range want {
+		if p.listener(c.Address) != nil {
+			continue
+		}
+		l, err := p.listen(c)
+		if err != nil {
+			for _, o := range opened {
+				_ = o.tcp.Close()
+			}
+			return nil, fmt.Errorf("cannot listen on %s: %w", c.Address, err)
+		}
+		opened = append(opened, l)
+	}
+	return opened, nil
+}
+
+func (p *Proxy) listener(address string) *listener {
+	i := slices.IndexFunc(p.listeners, func(l *listener) bool { return l.address == address })
+	if i < 0 {
+		return nil
+	}
+	return p.listeners[i]
+}
+
+// switchListeners starts the new listeners, configures the kept ones, and stops the others.
+func (p *Proxy) switchListeners(want []config.Listener, opened []*listener) {
+	gone := p.listeners
+	p.listeners = append(slices.Clone(gone), opened...)
+	var inForce []*listener
+	for _, c := range want {
+		l := p.listener(c.Address)
+		l.configure(c)
+		inForce = append(inForce, l)
+	}
+	p.listeners = inForce
+	for _, l := range opened {
+		if p.serving {
+			p.accepting.Go(l.accept)
+		}
+	}
+	for _, l := range gone {
+		switch {
+		case slices.Contains(inForce, l):
+		case p.serving:
+			go l.stop()
+		default:
+			_ = l.tcp.Close()
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package proxy
+
+import "bytes"
+
+// chunkScanner follows the chunked framing of an answer while its bytes pass by (RFC 9112, 7.1). It
+// is strict: sizes are hex digits, lines end in CRLF, nothing stands between data and CRLF. What it
+// lets pass no two parsers can read differently.
+type chunkScanner struct {
+	// unwrap takes the framing away and leaves the data, for clients that do not know chunks.
+	unwrap bool
+
+	state    chunkState
+	left     uint64 // of the chunk's data
+	digits   int
+	line     int // bytes of the present size line or of all trailers
+	data     int64
+	trailers []byte // lines that may go on, each with its CRLF
+	field    []byte // the trailer line being read
+	rest     int    // bytes behind the end of the body: they belong to nobody
+}
+
+type chunkState uint8
+
+const (
+	inSize chunkState = iota
+	inExtension
+	wantSizeLF
+	inData
+	wantDataCR
+	wantDataLF
+	inTrailer
+)
+
+// maxChunkLine bounds a size line with its extensions, and the trailer section, in bytes.
+const maxChunkLine = 16 << 10
+
+// scan takes the next bytes of the body. b[:n] is what goes to the client: the bytes as they came up
+// to the trailer section, or the data alone. done: the body is over; ok: its framing is right so far.
+func (s *chunkScanner) scan(b []byte) (n int, done, ok bool) {
+	trailing := s.state == inTrailer // and nothing of this piece goes on
+	for i := 0; i < len(b); {
+		if s.state == inData {
+			k := int(min(uint64(len(b)-i), s.left))
+			if s.unwrap {
+				copy(b[n:], b[i:i+k])
+				n += k
+			}
+			i += k
+			s.data += int64(k)
+			if s.left -= uint64(k); s.left == 0 {
+				s.state = wantDataCR
+			}
+			continue
+		}
+		if s.state == inTrailer {
+			used, end, good := s.trailer(b[i:])
+			if !good {
+				return n, false, false
+			}
+			if end {
+				s.rest = len(b) - i - used
+				return n, true, true
+			}
+			return n, false, true
+		}
+		if !s.step(b[i]) {
+			return n, false, false
+		}
+		i++
+		if s.state == inTrailer && !s.unwrap {
+			n = i
+		}
+	}
+	if !s.unwrap && !trailing && s.state != inTrailer {
+		n = len(b)
+	}
+	return n, false, true
+}
+
+// step takes one byte of a size line or of the CRLF behind data.
+func (s *chunkScanner) step(c byte) bool {
+	switch s.state {
+	case inSize:
+		return s.size(c)
+	case inExtension:
+		if s.line++; s.line > maxChunkLine || c == '\n' || c == 0 {
+			return false
+		}
+		if c == '\r' {
+			s.state = wantSizeLF
+		}
+		return true
+	case wantSizeLF:
+		if c != '\n' {
+			return false
+		}
+		s.digits, s.line, s.state = 0, 0, inData
+		if s.left == 0 {
+			s.state = inTrailer
+		}
+		return true
+	case wantDataCR:
+		s.state = wantDataLF
+		return c == '\r'
+	case wantDataLF:
+		s.state = inSize
+		return c == '\n'
+	}
+	return false
+}
+
+func (s *chunkScanner) size(c byte) bool {
+	if d := unhex(c); d >= 0 {
+		if s.digits++; s.digits > 15 {
+			return false
+		}
+		if s.digits == 1 {
+			s.left = 0
+		}
+		s.left = s.left<<4 | uint64(d)
+		return true
+	}
+	if s.digits == 0 {
+		return false
+	}
+	switch c {
+	case '\r':
+		s.state = wantSizeLF
+	case ';':
+		s.state = inExtension
+	default:
+		return false
+	}
+	return true
+}
+
+// trailer takes bytes of the trailer section up to the empty line that ends it.
+func (s *chunkScanner) trailer(b []byte) (used int, end, ok bool) {
+	for used < len(b) {
+		part := b[used:]
+		nl := bytes.IndexByte(part, '\n')
+		if nl >= 0 {
+			part = part[:nl+1]
+		}
+		used += len(part)
+		if s.line += len(part); s.line > maxChunkLine {
+			return used, false, false
+		}
+		s.field = append(s.field, part...)
+		if nl < 0 {
+			return used, false, true
+		}
+		line := s.field
+		s.field = s.field[:0]
+		if len(line) < 2 || line[len(line)-2] != '\r' {
+			return used, false, false
+		}
+		if len(line) == 2 {
+			return used, true, true
+		}
+		if !s.keepTrailer(line) {
+			return used, false, false
+		}
+	}
+	return used, false, true
+}
+
+// keepTrailer keeps a trailer line, unless it is one that must not be a trailer (RFC 9110, 6.5.1):
+// framing, routing and what weir itself answers for.
+func (s *chunkScanner) keepTrailer(line []byte) bool {
+	colon := 0
+	for colon < len(line) && tokenByte[line[colon]] {
+		colon++
+	}
+	if colon == 0 || line[colon] != ':' || !clean(line) {
+		return false
+	}
+	name := line[:colon]
+	if protected(name) || equalFold(name, "trailer") || equalFold(name, "connection") || equalFold(name, "x-weir-variant") {
+		return true
+	}
+	s.trailers = append(s.trailers, line...)
+	return true
+}

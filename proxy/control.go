@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"weir/balancer"
+	"weir/config"
+)
+
+// ControlError is why a change was refused: Status and Code for the API, Message for the operator.
+type ControlError struct {
+	Status  int // 404, 409 or 422
+	Code    string
+	Message string
+}
+
+func (e *ControlError) Error() string { return e.Message }
+
+// reloadState is how the last attempt to apply a configuration went.
+type reloadState struct {
+	ok bool
+	at time.Time // of the last one that succeeded
+}
+
+// ReloadFailed notes that a configuration could not even be read, for the metric that an operator is
+// alerted by.
+func (p *Proxy) ReloadFailed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reloads.Store(&reloadState{at: p.reloads.Load().at})
+}
+
+// SetWeights sets the weights of all variants of a route, from the next request on, and returns the
+// route. They lie over the file's until a reload changes the route's split. by and reason are for the log.
+//
+// It returns a *ControlError: 404 for an unknown route, 422 for weights that do not name every variant
+// of the route and nothing else, are negative or not finite, or sum to 0.
+func (p *Proxy) SetWeights(name string, weights map[string]float64, reason, by string) (RouteStatus, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.table.Load()
+	i := slices.IndexFunc(old.routes, func(r *route) bool { return r.cfg.Name == name })
+	if i < 0 {
+		return RouteStatus{}, old.unknownRoute(name)
+	}
+	prev := old.routes[i]
+	set, err := prev.weigh(weights)
+	if err != nil {
+		return RouteStatus{}, err
+	}
+	pools := map[string]*balancer.Pool{}
+	for _, pl := range old.pools {
+		pools[pl.Name()] = pl.Pool
+	}
+	r, err := p.newRoute(prev.cfg, set, &overlay{basis: prev.cfg.Split, weights: set}, prev, pools)
+	if err != nil {
+		return RouteStatus{}, err
+	}
+	next := *old
+	next.generation++
+	r.generation = next.generation
+	next.routes = slices.Clone(old.routes)
+	next.routes[i] = r
+	p.table.Store(&next)
+	p.log.Info("weights set", zap.String("route", name), zap.String("weights", describe(set)), zap.String("before", describe(prev.weights())),
+		zap.String("reason", reason), zap.String("by", by), zap.Uint64("generation", next.generation))
+	return p.routeStatus(r), nil
+}
+
+func (t *table) unknownRoute(name string) *ControlError {
+	var have []string
+	for _, r := range t.routes {
+		have = append(have, r.cfg.Name)
+	}
+	return &ControlError{Status: 404, Code: "unknown_route", Message: fmt.Sprintf("unknown route %q (have %s)", name, strings.Join(have, ", "))}
+}
+
+// weigh checks weights against the route's variants and brings them into their order.
+func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
+	refuse := func(format string, args ...any) error {
+		return &ControlError{Status: 422, Code: "invalid_weights", Message: fmt.Sprintf("route "+r.cfg.Name+": "+format, args...)}
+	}
+	var set []config.Variant
+	var names []string
+	sum := 0.0
+	for _, v := range r.cfg.Split {
+		names = append(names, v.Pool)
+		w, ok := weights[v.Pool]
+		switch {
+		case !ok:
+			return nil, refuse("no weight for variant %q: every variant needs one, 0 for no new requests", v.Pool)
+		case w < 0 || math.IsNaN(w) || math.IsInf(w, 0):
+			return nil, refuse("weight %v of variant %q: want a number from 0 up", w, v.Pool)
+		}
+		sum += w
+		set = append(set, config.Variant{Pool: v.Pool, Weight: w})
+	}
+	for name := range weights {
+		if !slices.Contains(names, name) {
+			return nil, refuse("unknown variant %q (have %s)", name, strings.Join(names, ", "))
+		}
+	}
+	if sum == 0 || math.IsInf(sum, 0) {
+		return nil, refuse("the weights sum to %v: at least one must be above 0", sum)
+	}
+	return set, nil
+}
+
+func (r *route) weights() (set []config.Variant) {
+	for _, v := range r.split.Variants() {
+		set = append(set, config.Variant{Pool: v.Pool.Name(), Weight: v.Weight})
+	}
+	return set
+}
+
+func describe(set []config.Variant) string {
+	var b strings.Builder
+	for i, v := range set {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%s=%v", v.Pool, v.Weight)
+	}
+	return b.String()
+}
+
+func (t *table) pool(name string) *pool {
+	i := slices.IndexFunc(t.pools, func(p *pool) bool { return p.Name() == name })
+	if i < 0 {
+		return nil
+	}
+	return t.pools[i]
+}
+
+func (t *table) route(name string) *route {
+	i := slices.IndexFunc(t.routes, func(r *route) bool { return r.cfg.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return t.routes[i]
+}
+
+func (t *table) has(key variantKey) bool {
+	r := t.route(key.route)
+	return r != nil && (key.pool == "" || slices.ContainsFunc(r.variants, func(v *variant) bool { return v.pool == key.pool }))
+}
+
+func changed(what, name string, existed bool) string {
+	if existed {
+		return what + " " + name + " changed"
+	}
+	return what + " " + name + " added"
+}
+
+func removed(old, next *table) (lines []string) {
+	for _, p := range old.pools {
+		if next.pool(p.Name()) == nil {
+			lines = append(lines, "pool "+p.Name()+" removed")
+		}
+	}
+	for _, r := range old.routes {
+		if next.route(r.cfg.Name) == nil {
+			lines = append(lines, "route "+r.cfg.Name+" removed")
+		}
+	}
+	return lines
+}
+
+// sameConfig compares what two configurations say, defaults filled in.
+func sameConfig(a, b *config.Config) bool {
+	x, errX := config.Render(a)
+	y, errY := config.Render(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func sameRoute(a, b config.Route) bool {
+	return sameConfig(&config.Config{Routes: []config.Route{a}}, &config.Config{Routes: []config.Route{b}})
+}
+
+func sameWeights(a, b *balancer.Split) bool {
+	return slices.EqualFunc(a.Variants(), b.Variants(), func(x, y balancer.Variant) bool {
+		return x.Pool.Name() == y.Pool.Name() && x.Weight == y.Weight
+	})
+}

@@ -1,0 +1,15 @@
+// Package proxy takes a request from a client, start to finish: it matches a route, chooses a
+// variant, picks an endpoint, makes the attempt, relays the answer and accounts for it.
+//
+// The path of a request, in the order of the files:
+//
+//	listener.go  accept → conn.go  one client connection, given to fasthttp for parsing
+//	request.go   check → match → admit → choose → attempt → account: one straight function
+//	attempt.go   one exchange with one endpoint, over transport.go (its connections)
+//	head.go      request and response heads, byte for byte        body.go  bodies, relayed
+//	watch.go     one sweep for all timeouts and for clients that went away
+//
+// Everything a request reads is one immutable Table behind one atomic pointer (table.go); build.go
+// makes a new one from a configuration and hands the live state over. The request path is written
+// as blocking code over socket.go, which is the seam to the engine underneath.
+package proxy

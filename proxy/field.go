@@ -1,0 +1,370 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+	"unsafe"
+)
+
+// span is a part of a head: [from, to).
+type span struct{ from, to int32 }
+
+func (s span) in(b []byte) []byte { return b[s.from:s.to] }
+
+// maxFields is how many header fields a head may have, maxDrops how many of them weir takes out.
+const (
+	maxFields = 100
+	maxDrops  = 48
+)
+
+// fields is what one pass over the header lines of a head found: which lines do not go on, and
+// where the values are that weir itself needs. It points into the head, copies nothing, and lives
+// in a request.
+type fields struct {
+	drops  [maxDrops]span // whole lines, in order
+	ndrops int
+	bare   bool // some line ends in LF alone: the lines must be written anew
+
+	length      int64 // Content-Length, -1 without
+	chunked     bool
+	closes      bool // Connection: close
+	keepAlive   bool // Connection: keep-alive
+	expect      span
+	host        span
+	requestID   span
+	traceparent span
+	proto       span // X-Forwarded-Proto
+	fhost       span // X-Forwarded-Host
+	forwarded   bool // there is an X-Forwarded-For
+	trailer     bool // there is a Trailer
+	nominated   [8]span
+	nnominated  int
+}
+
+// problem is what makes a head unacceptable; "" when nothing does.
+type problem string
+
+const (
+	badLine     problem = "malformed header line"
+	badName     problem = "invalid character in a header name"
+	badFold     problem = "a header line is folded over two lines"
+	badLength   problem = "invalid or repeated Content-Length"
+	badCoding   problem = "transfer coding other than chunked"
+	badFraming  problem = "both Content-Length and Transfer-Encoding"
+	tooMany     problem = "more than 100 header fields"
+	tooManyDrop problem = "too many hop-by-hop or forwarding fields"
+)
+
+// side says whose head is read: they have different fields that do not go on.
+type side bool
+
+const (
+	fromClient   side = true
+	fromEndpoint side = false
+)
+
+// read walks the header lines b[at:end], end being just behind the last one's line feed.
+func (f *fields) read(b []byte, at, end int, from side) problem {
+	f.ndrops, f.bare, f.nnominated = 0, false, 0
+	if p := f.pass(b, at, end, from); p != "" || f.nnominated == 0 {
+		return p
+	}
+	// Connection names further fields to remove. They may stand before it, hence a second pass.
+	f.ndrops = 0
+	return f.pass(b, at, end, from)
+}
+
+func (f *fields) pass(b []byte, at, end int, from side) problem {
+	f.length, f.chunked, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, false
+	f.expect, f.host, f.requestID, f.traceparent, f.proto, f.fhost = span{}, span{}, span{}, span{}, span{}, span{}
+	nominated := f.nnominated
+	for count := 0; at < end; count++ {
+		if count == maxFields {
+			return tooMany
+		}
+		nl := bytes.IndexByte(b[at:end], '\n')
+		if nl < 0 {
+			return badLine
+		}
+		stop := at + nl
+		if nl > 0 && b[stop-1] == '\r' {
+			stop--
+		} else {
+			f.bare = true
+		}
+		colon := at
+		for colon < stop && tokenByte[b[colon]] {
+			colon++
+		}
+		if colon == stop || b[colon] != ':' || colon == at {
+			return nameProblem(b[at:stop], colon-at)
+		}
+		drop, p := f.field(b, at, colon, stop, from)
+		if p != "" {
+			return p
+		}
+		if !drop && nominated > 0 {
+			drop = f.isNominated(b, b[at:colon], nominated)
+		}
+		if drop {
+			if f.ndrops == maxDrops {
+				return tooManyDrop
+			}
+			f.drops[f.ndrops] = span{int32(at), int32(at + nl + 1)}
+			f.ndrops++
+		}
+		at += nl + 1
+	}
+	if f.chunked && f.length >= 0 {
+		return badFraming
+	}
+	return ""
+}
+
+func nameProblem(line []byte, colon int) problem {
+	switch {
+	case len(line) > 0 && (line[0] == ' ' || line[0] == '\t'):
+		return badFold
+	case bytes.IndexByte(line, ':') > colon:
+		return badName
+	}
+	return badLine
+}
+
+// field looks at one line; drop means that it does not go on as it stands. Names are told apart by
+// their length first: that settles most lines without comparing a byte.
+func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p problem) {
+	name := b[at:colon]
+	switch len(name) {
+	case 2:
+		drop = equalFold(name, "te")
+	case 4:
+		if equalFold(name, "host") {
+			f.host = trim(b, colon+1, stop)
+		}
+	case 6:
+		if from == fromClient && equalFold(name, "expect") {
+			f.expect, drop = trim(b, colon+1, stop), true
+		}
+	case 7:
+		if equalFold(name, "trailer") {
+			f.trailer, drop = true, true
+		} else {
+			drop = equalFold(name, "upgrade")
+		}
+	case 9:
+		drop = from == fromClient && equalFold(name, "x-real-ip")
+	case 10:
+		if equalFold(name, "connection") {
+			f.connection(b, trim(b, colon+1, stop))
+			return true, ""
+		}
+		drop = equalFold(name, "keep-alive")
+	case 11:
+		if from == fromClient && equalFold(name, "traceparent") {
+			f.traceparent, drop = trim(b, colon+1, stop), true
+		}
+	case 12:
+		if equalFold(name, "x-request-id") {
+			f.requestID, drop = trim(b, colon+1, stop), true
+		}
+	case 14:
+		if equalFold(name, "content-length") {
+			return true, f.contentLength(trim(b, colon+1, stop).in(b))
+		}
+		drop = equalFold(name, "http2-settings") || from == fromEndpoint && equalFold(name, "x-weir-variant")
+	case 15:
+		if from == fromClient && equalFold(name, "x-forwarded-for") {
+			f.forwarded, drop = true, true
+		}
+	case 16:
+		if from == fromClient && equalFold(name, "x-forwarded-host") {
+			f.fhost, drop = trim(b, colon+1, stop), true
+		} else {
+			drop = equalFold(name, "proxy-connection")
+		}
+	case 17:
+		if equalFold(name, "transfer-encoding") {
+			if f.chunked || !equalFold(trim(b, colon+1, stop).in(b), "chunked") {
+				return true, badCoding
+			}
+			f.chunked = true
+			return true, ""
+		}
+		if from == fromClient && equalFold(name, "x-forwarded-proto") {
+			f.proto, drop = trim(b, colon+1, stop), true
+		}
+	case 18:
+		drop = equalFold(name, "proxy-authenticate")
+	case 19:
+		drop = equalFold(name, "proxy-authorization")
+	}
+	return drop, ""
+}
+
+func (f *fields) contentLength(v []byte) problem {
+	n, ok := parseLength(v)
+	if !ok || f.length >= 0 {
+		return badLength
+	}
+	f.length = n
+	return ""
+}
+
+// connection reads the options of a Connection field and notes the fields it names.
+func (f *fields) connection(b []byte, v span) {
+	for v.from < v.to {
+		end := v.to
+		if i := bytes.IndexByte(v.in(b), ','); i >= 0 {
+			end = v.from + int32(i)
+		}
+		o := trim(b, int(v.from), int(end))
+		v.from = end + 1
+		switch opt := o.in(b); {
+		case len(opt) == 0:
+		case equalFold(opt, "close"):
+			f.closes = true
+		case equalFold(opt, "keep-alive"):
+			f.keepAlive = true
+		case f.nnominated < len(f.nominated) && !protected(opt):
+			f.nominated[f.nnominated] = o
+			f.nnominated++
+		}
+	}
+}
+
+// isNominated compares with the names noted by the first pass only: the second one notes them again.
+func (f *fields) isNominated(b, name []byte, n int) bool {
+	for _, o := range f.nominated[:n] {
+		if bytes.EqualFold(o.in(b), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// protected are the fields that a Connection field cannot remove: framing, routing, and what weir
+// vouches for.
+func protected(name []byte) bool {
+	switch len(name) {
+	case 4:
+		return equalFold(name, "host")
+	case 9:
+		return equalFold(name, "x-real-ip")
+	case 11:
+		return equalFold(name, "traceparent")
+	case 12:
+		return equalFold(name, "x-request-id") || equalFold(name, "content-type")
+	case 14:
+		return equalFold(name, "content-length")
+	case 15:
+		return equalFold(name, "x-forwarded-for")
+	case 16:
+		return equalFold(name, "x-forwarded-host") || equalFold(name, "content-encoding")
+	case 17:
+		return equalFold(name, "transfer-encoding") || equalFold(name, "x-forwarded-proto")
+	}
+	return false
+}
+
+// appendKept appends the lines b[at:end] that were not dropped, each ending in CRLF.
+func (f *fields) appendKept(dst, b []byte, at, end int) []byte {
+	if f.bare {
+		return f.appendLines(dst, b, at, end)
+	}
+	for _, d := range f.drops[:f.ndrops] {
+		dst = append(dst, b[at:d.from]...)
+		at = int(d.to)
+	}
+	return append(dst, b[at:end]...)
+}
+
+func (f *fields) appendLines(dst, b []byte, at, end int) []byte {
+	d := 0
+	for at < end {
+		next := at + bytes.IndexByte(b[at:end], '\n') + 1
+		if d < f.ndrops && int(f.drops[d].from) == at {
+			d++
+		} else {
+			dst = append(append(dst, bytes.TrimSuffix(b[at:next-1], []byte("\r"))...), "\r\n"...)
+		}
+		at = next
+	}
+	return dst
+}
+
+// lookup returns the value of the first field called name (in any case) among the lines of head;
+// nil when there is none.
+func lookup(head []byte, name string) []byte {
+	for len(head) > 0 {
+		line := head
+		if nl := bytes.IndexByte(head, '\n'); nl >= 0 {
+			line, head = head[:nl], head[nl+1:]
+		} else {
+			head = nil
+		}
+		if len(line) > len(name) && line[len(name)] == ':' && strings.EqualFold(unsafeString(line[:len(name)]), name) {
+			return bytes.TrimSpace(line[len(name)+1:])
+		}
+	}
+	return nil
+}
+
+// trim is b[from:to] without the spaces and tabs around it.
+func trim(b []byte, from, to int) span {
+	for from < to && (b[from] == ' ' || b[from] == '\t') {
+		from++
+	}
+	for to > from && (b[to-1] == ' ' || b[to-1] == '\t') {
+		to--
+	}
+	return span{int32(from), int32(to)}
+}
+
+// parseLength accepts digits only: no sign, no list, nothing that two parsers read differently.
+func parseLength(v []byte) (n int64, ok bool) {
+	if len(v) == 0 || len(v) > 18 {
+		return 0, false
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// equalFold compares ASCII letters without regard to case; s is lower case.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// tokenByte marks the characters of a token (RFC 9110, 5.6.2).
+var tokenByte = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = true, true
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] = true
+	}
+	return t
+}()
+
+// unsafeString is b as a string, for calls that only look at it.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+
+	"weir/config"
+)
+
+// scratchLen has room for a made-up request id (32), a traceparent (55) and, at its end, the text of
+// an address (maxAddr).
+const (
+	scratchLen = 136
+	maxAddr    = 46
+)
+
+const hexDigits = "0123456789abcdef"
+
+func appendHex(b []byte, v uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hexDigits[v>>shift&15])
+	}
+	return b
+}
+
+// identify takes the client's request id and trace context where they are valid and makes them where not.
+func (r *request) identify() {
+	r.id = r.fields.requestID.in(r.raw)
+	made := r.scratch[:0]
+	if !validID(r.id) {
+		made = appendHex(appendHex(made, rand.Uint64()), rand.Uint64())
+		r.id = made
+	}
+	r.trace = r.fields.traceparent.in(r.raw)
+	if !validTrace(r.trace) {
+		at := len(made)
+		// Sampled: a backend that follows its parent records as it would have without weir.
+		made = append(made, "00-"...)
+		made = appendHex(appendHex(made, rand.Uint64()|1), rand.Uint64())
+		made = append(appendHex(append(made, '-'), rand.Uint64()|1), "-01"...)
+		r.trace = made[at:]
+	}
+}
+
+// validID accepts 1 to 128 characters of A-Z a-z 0-9 . _ : -.
+func validID(id []byte) bool {
+	if len(id) == 0 || len(id) > 128 {
+		return false
+	}
+	for _, c := range id {
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || c == '-' || c == '_' || c == '.' || c == ':') {
+			return false
+		}
+	}
+	return true
+}
+
+// validTrace checks a traceparent after W3C Trace Context, section 3.2: version, 32 and 16
+// lower-case hex digits that are not all zero, flags. Later versions may append fields.
+func validTrace(t []byte) bool {
+	if len(t) < 55 || t[2] != '-' || t[35] != '-' || t[52] != '-' || string(t[:2]) == "ff" {
+		return false
+	}
+	if len(t) > 55 && (string(t[:2]) == "00" || t[55] != '-') {
+		return false
+	}
+	return isHex(t[:2]) && isHex(t[3:35]) && isHex(t[36:52]) && isHex(t[53:55]) && !allZero(t[3:35]) && !allZero(t[36:52])
+}
+
+func isHex(b []byte) bool {
+	for _, c := range b {
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "0")) == 0 }
+
+// traceID is the part of the trace context that a log is searched by.
+func (r *request) traceID() []byte {
+	if len(r.trace) < 35 {
+		return nil
+	}
+	return r.trace[3:35]
+}
+
+// clientText is the client's address as text.
+func (r *request) clientText() []byte {
+	if r.client == r.c.peer {
+		return r.c.ip
+	}
+	return r.client.AppendTo(r.scratch[scratchLen-maxAddr : scratchLen-maxAddr])
+}
+
+// trusts reports whether a is a proxy whose X-Forwarded-* fields are believed.
+func (t *table) trusts(a netip.Addr) bool {
+	for _, p := range t.trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// believe finds the client's address: the peer, or, behind trusted proxies, the rightmost address of
+// X-Forwarded-For that is not one of them.
+func (r *request) believe() {
+	if !r.fields.forwarded || len(r.table.trusted) == 0 || !r.table.trusts(r.c.peer) {
+		return
+	}
+	list := r.forwardedFor(nil)
+	for len(list) > 0 {
+		one := list
+		if i := bytes.LastIndexByte(list, ','); i >= 0 {
+			one, list = list[i+1:], list[:i]
+		} else {
+			list = nil
+		}
+		a, err := netip.ParseAddr(string(bytes.TrimSpace(one)))
+		if err != nil {
+			return // what stands left of it cannot be believed either
+		}
+		r.client = a.Unmap()
+		if !r.table.trusts(r.client) {
+			return
+		}
+	}
+}
+
+// forwardedFor appends the values of all X-Forwarded-For fields, joined by commas.
+func (r *request) forwardedFor(dst []byte) []byte {
+	from := len(dst)
+	for raw := r.raw; len(raw) > 0; {
+		nl := bytes.IndexByte(raw, '\n')
+		if nl < 0 {
+			break
+		}
+		if v := lookup(raw[:nl+1], "x-forwarded-for"); len(v) > 0 {
+			if len(dst) > from {
+				dst = append(dst, ", "...)
+			}
+			dst = append(dst, v...)
+		}
+		raw = raw[nl+1:]
+	}
+	return dst
+}
+
+// subject is what affinity keeps on its variant: the value of a header, a cookie or a query
+// parameter, or the client's address; empty when the request has none.
+func (r *request) subject(a *config.Affinity) []byte {
+	switch a.Source {
+	case "header":
+		return lookup(r.raw, a.Name)
+	case "cookie":
+		return cookie(lookup(r.raw, "cookie"), a.Name)
+	case "query":
+		return r.queryValue(a.Name)
+	case "client_ip":
+		return r.clientText()
+	}
+	return nil
+}
+
+// cookie finds a cookie among "a=1; b=2".
+func cookie(list []byte, name string) []byte {
+	for len(list) > 0 {
+		one := list
+		if i := bytes.IndexByte(list, ';'); i >= 0 {
+			one, list = list[:i], list[i+1:]
+		} else {
+			list = nil
+		}
+		one = bytes.TrimSpace(one)
+		if len(one) > len(name) && one[len(name)] == '=' && string(one[:len(name)]) == name {
+			return bytes.Trim(one[len(name)+1:], `"`)
+		}
+	}
+	return nil
+}
+
+// queryValue finds a parameter of the target's query and decodes its value, so that a subject is the
+// same however its characters were escaped.
+func (r *request) queryValue(name string) []byte {
+	i := bytes.IndexByte(r.target, '?')
+	if i < 0 {
+		return nil
+	}
+	for q := r.target[i+1:]; len(q) > 0; {
+		one := q
+		if i := bytes.IndexByte(q, '&'); i >= 0 {
+			one, q = q[:i], q[i+1:]
+		} else {
+			q = nil
+		}
+		if len(one) > len(name) && one[len(name)] == '=' && string(one[:len(name)]) == name {
+			return unescape(one[len(name)+1:])
+		}
+	}
+	return nil
+}
+
+// unescape decodes %XX and + of a query value; what is no escape stays as it is.
+func unescape(v []byte) []byte {
+	if bytes.IndexByte(v, '%') < 0 && bytes.IndexByte(v, '+') < 0 {
+		return v
+	}
+	out := make([]byte, 0, len(v))
+	for i := 0; i < len(v); i++ {
+		switch {
+		case v[i] == '+':
+			out = append(out, ' ')
+		case v[i] == '%' && i+2 < len(v) && unhex(v[i+1]) >= 0 && unhex(v[i+2]) >= 0:
+			out = append(out, byte(unhex(v[i+1])<<4|unhex(v[i+2])))
+			i += 2
+		default:
+			out = append(out, v[i])
+		}
+	}
+	return out
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+	"weir/config"
+)
+
+// listener accepts client connections on one address. It is known by the configured address: while
+// that stays, a reload only brings new settings, which hold from the next request on (the limit of
+// the head: from the next connection on).
+type listener struct {
+	p        *Proxy
+	clock    *clock
+	tcp      *net.TCPListener
+	address  string // as configured
+	settings atomic.Pointer[config.Listener]
+	server   atomic.Pointer[fasthttp.Server]
+
+	mu     sync.Mutex
+	room   *sync.Cond // signalled when a connection ends
+	open   int
+	closed bool
+	done   chan struct{} // closed when accepting has ended
+}
+
+func (p *Proxy) listen(c config.Listener) (*listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	ln, err := lc.Listen(context.Background(), "tcp", c.Address)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{p: p, clock: p.clock, tcp: ln.(*net.TCPListener), address: c.Address, done: make(chan struct{})}
+	l.room = sync.NewCond(&l.mu)
+	l.configure(c)
+	return l, nil
+}
+
+// configure puts settings in force.
+func (l *listener) configure(c config.Listener) {
+	if old := l.settings.Swap(&c); old == nil || old.Limits.Header != c.Limits.Header {
+		l.server.Store(l.p.newServer(int(c.Limits.Header)))
+	}
+	l.mu.Lock()
+	l.room.Broadcast()
+	l.mu.Unlock()
+}
+
+// newServer is the fasthttp server that reads heads and bodies. It has no timeouts (the watch has)
+// and never answers by itself.
+func (p *Proxy) newServer(headLimit int) *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:                       p.serve,
+		ErrorHandler:                  p.refuse,
+		ExpectHandler:                 p.expect,
+		HeaderReceived:                headRead,
+		ReadBufferSize:                headLimit,
+		MaxRequestBodySize:            1 << 40, // admit and readBody hold the limit
+		StreamRequestBody:             true,
+		DisablePreParseMultipartForm:  true,
+		DisableHeaderNamesNormalizing: true,
+		NoDefaultServerHeader:         true,
+		NoDefaultDate:                 true,
+		NoDefaultContentType:          true,
+		SecureErrorLogMessage:         true,
+		LazyRequestTime:               true,
+		Concurrency:                   1 << 30,
+		Logger:                        silent{},
+	}
+}
+
+// silent is fasthttp's logger: what it has to say weir counts and answers itself.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// accept takes connections until the listener is closed.
+func (l *listener) accept() {
+	defer close(l.done)
+	backoff := 5 * time.Millisecond
+	for l.waitForRoom() {
+		c, err := l.tcp.AcceptTCP()
+		switch {
+		case err == nil:
+			backoff = 5 * time.Millisecond
+			go l.serve(c)
+		case errors.Is(err, net.ErrClosed):
+			l.leave()
+			return
+		default:
+			// Out of file descriptors, most likely: without a pause this loop would eat a core.
+			l.leave()
+			if l.stopped() {
+				return
+			}
+			l.p.log.Warn("cannot accept a connection", zap.String("listener", l.address), zap.Error(err))
+			time.Sleep(backoff)
+			backoff = min(2*backoff, time.Second)
+		}
+	}
+}
+
+// waitForRoom takes a place for the next connection; while there is none, clients wait in the backlog.
+func (l *listener) waitForRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.closed && l.open >= l.settings.Load().Limits.Connections {
+		l.room.Wait()
+	}
+	l.open++
+	return !l.closed
+}
+
+func (l *listener) leave() {
+	l.mu.Lock()
+	l.open--
+	l.room.Signal()
+	l.mu.Unlock()
+}
+
+func (l *listener) stopped() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// stop ends accepting. Connections whose handshake the system has completed are taken first: their
+// clients believe that somebody listens.
+func (l *listener) stop() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.closed = true
+	l.room.Broadcast()
+	l.mu.Unlock()
+	_ = l.tcp.SetDeadline(time.Now()) // wakes accept
+	<-l.done
+	_ = l.tcp.SetDeadline(time.Now().Add(10 * time.Millisecond))
+	for {
+		c, err := l.tcp.AcceptTCP()
+		if err != nil {
+			break
+		}
+		l.mu.Lock()
+		l.open++
+		l.mu.Unlock()
+		go l.serve(c)
+	}
+	_ = l.tcp.Close()
+}
+
+// serve is the life of one connection.
+func (l *listener) serve(tcp *net.TCPConn) {
+	defer l.leave()
+	c := &conn{listener: l}
+	if err := c.open(tcp, l.p.ops); err != nil {
+		_ = tcp.Close()
+		return
+	}
+	addr, _ := netip.ParseAddrPort(tcp.RemoteAddr().String())
+	c.peer = addr.Addr().Unmap().WithZone("")
+	c.ip = c.peer.AppendTo(nil)
+	c.progress = c.wrote
+	c.req.lookup = func(name string) []byte { return lookup(c.req.raw, name) }
+	c.idleWait = l.settings.Load().Timeouts.Header
+	shard := l.p.watch.add(c)
+	defer shard.remove(c)
+	for l.converse(c) {
+	}
+	switch {
+	case c.cut && c.hard:
+		c.reset()
+		return
+	case c.linger && !c.broken:
+		c.lingerClose()
+	}
+	c.close()
+}
+
+// converse serves requests until the connection ends or has been idle for a while. In the latter case
+// it waits for the next request without the buffers that fasthttp holds, and returns true.
+func (l *listener) converse(c *conn) bool {
+	c.parked = false
+	_ = l.server.Load().ServeConn(c)
+	if !c.parked || c.finished {
+		return false
+	}
+	if err := c.wait(); err != nil {
+		return false
+	}
+	c.enter(phaseIdle)
+	return c.interruptedBy() == reasonNone
+}

@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"weir/balancer"
+	"weir/config"
+	"weir/internal/telemetry"
+)
+
+// Options are what a Proxy needs of its surroundings. The zero value is a proxy that logs nothing.
+type Options struct {
+	Log       *zap.Logger
+	AccessLog *telemetry.AccessLog // nil: off
+	Version   string
+	// Resolve looks up the names of endpoints; nil is the system's resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Ops, where not nil, counts the system calls on sockets.
+	Ops *SocketOps
+
+	hook func() // called for each admitted request, for tests of what must not end the process
+}
+
+// Proxy is weir's data path and the figures it keeps. Make it with New, give it a configuration with
+// Apply, run it with Serve.
+type Proxy struct {
+	log     *zap.Logger
+	access  *telemetry.AccessLog
+	version string
+	options Options
+	ops     *SocketOps
+	started time.Time
+
+	clock    *clock
+	watch    *watch
+	buffers  sync.Pool // *buffers
+	relays   sync.Pool // *[]byte of relayBuffer
+	stopping atomic.Bool
+
+	table atomic.Pointer[table]
+
+	badRequests labelCounts
+	retries     labelCounts // by route: a stale connection replaced
+	panics      atomic.Uint64
+	unrouted    variant // requests without a route
+
+	// mu orders changes; requests never take it.
+	mu        sync.Mutex
+	listeners []*listener
+	serving   bool
+	accepting sync.WaitGroup
+	live      map[variantKey]*variantLive
+	reloads   atomic.Pointer[reloadState]
+}
+
+// New returns a proxy without a configuration.
+func New(o Options) *Proxy {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	p := &Proxy{
+		log: o.Log, access: o.AccessLog, version: o.Version, options: o, ops: o.Ops, started: time.Now(),
+		clock: newClock(), live: map[variantKey]*variantLive{}, unrouted: variant{live: new(variantLive)},
+	}
+	p.watch = newWatch(p.clock)
+	p.buffers.New = func() any { return &buffers{in: make([]byte, smallBuffer), out: make([]byte, 0, smallBuffer)} }
+	p.relays.New = func() any { b := make([]byte, relayBuffer); return &b }
+	p.table.Store(&table{cfg: &config.Config{}, router: newRouter(nil)})
+	p.reloads.Store(&reloadState{})
+	return p
+}
+
+// Addrs are the addresses the listeners are bound to, in the order of the configuration.
+func (p *Proxy) Addrs() []net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var a []net.Addr
+	for _, l := range p.listeners {
+		a = append(a, l.tcp.Addr())
+	}
+	return a
+}
+
+// Serve takes connections until Shutdown has ended, or ctx has. A configuration must have been applied.
+func (p *Proxy) Serve(ctx context.Context) error {
+	p.mu.Lock()
+	if p.table.Load().generation == 0 {
+		p.mu.Unlock()
+		return errors.New("no configuration was applied")
+	}
+	p.serving = true
+	for _, l := range p.listeners {
+		p.accepting.Go(l.accept)
+	}
+	p.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go p.tick(ctx)
+	p.watch.run(ctx, func() bool { return p.stopping.Load() && p.watch.len() == 0 })
+	p.accepting.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pl := range p.table.Load().pools {
+		pl.Stop()
+		for _, e := range pl.Endpoints() {
+			e.Transport.(*transport).close()
+		}
+	}
+	return nil
+}
+
+// tick does once a second what figures and idle connections need.
+func (p *Proxy) tick(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			p.mu.Lock()
+			for _, l := range p.live {
+				l.window.Tick(now)
+			}
+			p.mu.Unlock()
+			for _, pl := range p.table.Load().pools {
+				for _, e := range pl.Endpoints() {
+					e.Transport.(*transport).prune()
+				}
+			}
+		}
+	}
+}
+
+// idleGrace is how long idle connections stay open while stopping: a request that is on its way when
+// weir begins to stop still gets its answer, with Connection: close.
+const idleGrace = time.Second
+
+// Shutdown stops accepting, finishes what runs, and returns when every connection is closed. When ctx
+// ends first, it breaks the rest off and returns ctx's error.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.stopping.Store(true)
+	p.mu.Lock()
+	listeners := p.listeners
+	serving := p.serving
+	p.mu.Unlock()
+	for _, l := range listeners {
+		if serving {
+			l.stop()
+		} else {
+			_ = l.tcp.Close()
+		}
+	}
+	grace := time.Now().Add(idleGrace)
+	t := time.NewTicker(sweepInterval / 4)
+	defer t.Stop()
+	for p.watch.len() > 0 {
+		select {
+		case <-ctx.Done():
+			n := p.watch.len()
+			p.watch.each(func(c *conn) { c.stop(true) })
+			return fmt.Errorf("%d connections were still open: %w", n, ctx.Err())
+		case <-t.C:
+			if time.Now().After(grace) {
+				p.watch.each(func(c *conn) { c.stop(false) })
+			}
+		}
+	}
+	return nil
+}
+
+// stop ends a connection that is idle with nothing to read; force: any connection.
+func (c *conn) stop(force bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	phase := c.phase.Load()
+	idle := (phase == phaseIdle || phase == phaseDetached) && !c.readable()
+	if force || idle && c.reason == reasonNone {
+		c.halt(reasonStop)
+	}
+}
+
+// panicked counts and logs a panic that ended a request.
+func (p *Proxy) panicked(v any) {
+	p.panics.Add(1)
+	p.log.Error("a request panicked: please report this", telemetry.Panic(v, debug.Stack()))
+}
+
+// Config is the configuration in force, nil before the first.
+func (p *Proxy) Config() *config.Config { return p.table.Load().cfg }
+
+// Generation is the number of the last change that was applied, from 1.
+func (p *Proxy) Generation() uint64 { return p.table.Load().generation }
+
+// Ready reports whether the listeners are open and some route has a usable endpoint.
+func (p *Proxy) Ready() bool {
+	p.mu.Lock()
+	serving := p.serving
+	p.mu.Unlock()
+	if !serving || p.stopping.Load() {
+		return false
+	}
+	for _, r := range p.table.Load().routes {
+		if usable(r.split) {
+			return true
+		}
+	}
+	return false
+}
+
+// usable reports whether some variant of weight > 0 can take requests.
+func usable(s *balancer.Split) bool {
+	for _, v := range s.Variants() {
+		if v.Weight > 0 && v.Pool.Usable() {
+			return true
+		}
+	}
+	return false
+}

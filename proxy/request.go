@@ -1,0 +1,327 @@
+package proxy
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"weir/balancer"
+)
+
+// request is one request on its way through weir. It lives in its connection, which serves one
+// request at a time, and is reset for the next.
+type request struct {
+	p     *Proxy
+	c     *conn
+	ctx   *fasthttp.RequestCtx
+	head  *fasthttp.RequestHeader
+	raw   []byte // the header lines as the client sent them
+	table *table
+	start time.Time
+
+	fields    fields
+	http10    bool
+	method    int // index into methods
+	isHead    bool
+	target    []byte // in origin-form, byte for byte
+	authority []byte // from an absolute-form target, else nil
+	client    netip.Addr
+	id, trace []byte
+
+	valid       bool // the head is: the request counts
+	admitted    bool // passed admit, before fasthttp read the body
+	expects     bool // the client waits for 100 Continue
+	chunkedBody bool
+	bodyLeft    int64 // of a sized body: not yet read; of a chunked one: 1 until its end
+	bodyLimit   int64
+
+	route    *route
+	variant  *variant
+	endpoint *balancer.Endpoint // of the attempt under way; nil between attempts
+	last     *balancer.Endpoint // of the last attempt
+
+	attempts  int
+	sent      bool // the answer's head is on its way: no other can follow
+	closing   bool // the connection ends after the answer
+	status    int  // sent, or what stands for it
+	kind      kind
+	bytesOut  int64
+	connect   time.Duration
+	firstByte time.Duration
+
+	buf     *buffers
+	scratch [scratchLen]byte
+	wide    []byte // for a normalised path that differs from the target
+	lookup  func(name string) []byte
+}
+
+// buffers are what one attempt reads and writes through. They are pooled: an idle connection has none.
+type buffers struct{ in, out []byte }
+
+// serve is fasthttp's handler: one request, start to finish. An answer always goes out through
+// finish, which also accounts for it.
+func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
+	r := &ctx.Conn().(*conn).req
+	defer r.finish()
+	if !r.admitted {
+		r.begin(p, ctx)
+		if r.kind = r.admit(); r.kind != success {
+			return
+		}
+	}
+	if r.kind = r.gather(); r.kind != success {
+		return
+	}
+	if r.kind = r.choose(); r.kind != success {
+		return
+	}
+	r.kind = r.forward()
+}
+
+// expect is fasthttp's question, asked before it reads a body, whether it should: for requests whose
+// client waits for 100 Continue, and for those with a large body (headRead sees to that). Only what
+// passes admit may send its body.
+func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
+	c := ctx.Conn().(*conn)
+	r := &c.req
+	r.begin(p, ctx)
+	if r.kind = r.admit(); r.kind != success {
+		r.closing = true
+		r.finish()
+		return r.kind.failure().status
+	}
+	r.admitted = true
+	if r.expects {
+		r.expects = false
+		if err := c.send([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+			r.kind, r.closing = clientGone, true
+			r.finish()
+			return fasthttp.StatusExpectationFailed
+		}
+	}
+	return fasthttp.StatusContinue
+}
+
+// prefetched is how much of a sized body fasthttp reads before it calls the handler.
+const prefetched = 8 << 10
+
+// headRead makes fasthttp ask before it waits for a body: when the client itself wants to be asked,
+// and when the body is so large that refusing it should not have to wait for any of it.
+func headRead(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if h.ContentLength() > prefetched || len(lookup(h.RawHeaders(), "expect")) > 0 {
+		h.Set(fasthttp.HeaderExpect, "100-continue")
+	}
+	return fasthttp.RequestConfig{}
+}
+
+// begin resets the request for the head that fasthttp has parsed.
+func (r *request) begin(p *Proxy, ctx *fasthttp.RequestCtx) {
+	c := ctx.Conn().(*conn)
+	c.phase.Store(phaseBusy)
+	c.deadline.Store(0)
+	h := &ctx.Request.Header
+	*r = request{
+		p: p, c: c, ctx: ctx, head: h, raw: h.RawHeaders(), table: p.table.Load(), start: time.Now(),
+		http10: !h.IsHTTP11(), method: methodIndex(h.Method()), target: h.RequestURI(), client: c.peer,
+		wide: r.wide, lookup: r.lookup,
+	}
+	r.isHead = methods[r.method] == "HEAD"
+	c.bodyRead, c.bodyRaw = 0, 0
+}
+
+// admit checks what fasthttp leaves open, finds the route and holds the request against its limits.
+func (r *request) admit() kind {
+	if k := r.check(); k != success {
+		return k
+	}
+	host := r.fields.host.in(r.raw)
+	if r.authority != nil {
+		host = r.authority
+	}
+	path, ok := normalisePath(r.wide, r.target)
+	if !ok && !(string(r.target) == "*" && methods[r.method] == "OPTIONS") {
+		return malformed
+	}
+	i := r.table.router.match(host, path, r.head.Method(), r.lookup)
+	if i < 0 {
+		return noRoute
+	}
+	r.route = r.table.routes[i]
+	r.c.total.Store(r.c.listener.clock.after(r.route.cfg.Timeouts.Total))
+	r.bodyLimit = int64(r.c.listener.settings.Load().Limits.Body)
+	if own := int64(r.route.bodyLimit); own > 0 {
+		r.bodyLimit = min(own, r.bodyLimit)
+	}
+	if r.fields.length > r.bodyLimit {
+		return bodyTooLarge
+	}
+	return success
+}
+
+// check refuses what an HTTP/1.1 proxy must not pass on, and reads the header lines.
+func (r *request) check() kind {
+	problem := r.fields.read(r.raw, 0, headerEnd(r.raw), fromClient)
+	r.identify()
+	r.closing = r.fields.closes || r.http10 && !r.fields.keepAlive
+	switch problem {
+	case "":
+	case tooMany:
+		return headTooLarge
+	case badCoding:
+		return badEncoding
+	default:
+		return malformed
+	}
+	if v := r.head.Protocol(); !bytes.Equal(v, http11) && !bytes.Equal(v, http10) {
+		return badVersion
+	}
+	if len(r.target) > int(r.c.listener.settings.Load().Limits.URI) {
+		return uriTooLong
+	}
+	if len(r.target) > 0 && r.target[0] != '/' {
+		if authority, rest, ok := splitAbsolute(r.target); ok {
+			r.authority, r.target = authority, rest
+		}
+	}
+	host := r.fields.host.in(r.raw)
+	if len(host) > 0 && !validHost(host) || r.authority != nil && !validHost(r.authority) {
+		return malformed
+	}
+	if len(host) == 0 && r.authority == nil && !r.http10 {
+		return malformed
+	}
+	r.valid = true
+	r.believe()
+	switch string(r.head.Method()) {
+	case "CONNECT", "TRACE":
+		return badMethod
+	}
+	if e := r.fields.expect.in(r.raw); len(e) > 0 && !r.http10 {
+		if !equalFold(e, "100-continue") {
+			return badExpectation
+		}
+		r.expects = true
+	}
+	switch {
+	case r.fields.chunked:
+		r.chunkedBody, r.bodyLeft = true, 1
+	case r.fields.length > 0:
+		r.bodyLeft = r.fields.length
+	default:
+		r.expects = false // nothing to wait for
+	}
+	return success
+}
+
+var (
+	http11 = []byte("HTTP/1.1")
+	http10 = []byte("HTTP/1.0")
+)
+
+// headerEnd is the length of the header lines without the empty one behind them.
+func headerEnd(raw []byte) int {
+	if n := len(raw); n >= 2 && raw[n-2] == '\r' {
+		return n - 2
+	} else if n >= 1 {
+		return n - 1
+	}
+	return 0
+}
+
+// choose picks the variant by chance or by the request's subject, and its endpoint by the pool's policy.
+func (r *request) choose() kind {
+	chosen, intended := r.pickVariant()
+	if intended >= 0 && chosen != intended {
+		r.route.variants[intended].live.spilled.Add(1)
+	}
+	if chosen < 0 {
+		return noEndpoint
+	}
+	r.variant = r.route.variants[chosen]
+	r.route.counts.byVariant[chosen].Add(1)
+	if r.endpoint = r.route.split.Variants()[chosen].Pool.Pick(nil); r.endpoint == nil {
+		return noEndpoint
+	}
+	r.last = r.endpoint
+	return success
+}
+
+func (r *request) pickVariant() (chosen, intended int) {
+	rt := r.route
+	if rt.cfg.Affinity != nil {
+		if subject := r.subject(rt.cfg.Affinity); len(subject) > 0 {
+			return rt.split.BySubject(subject)
+		}
+		if f := rt.fallback; f >= 0 && rt.split.Variants()[f].Pool.Usable() {
+			return f, f
+		}
+		if rt.cfg.Affinity.Fallback == "client_ip" {
+			return rt.split.BySubject(r.clientText())
+		}
+	}
+	return rt.split.ByChance(rand.Uint64())
+}
+
+// finish ends a request, whatever became of it: it answers what has no answer yet, lets go of
+// everything the request held, and accounts for it. A panic ends here, as a 500.
+func (r *request) finish() {
+	if v := recover(); v != nil {
+		r.kind = internal
+		r.p.panicked(v)
+	}
+	c := r.c
+	c.total.Store(0)
+	if r.kind != success {
+		r.fail()
+	}
+	r.release()
+	if r.bodyLeft > 0 {
+		r.closing, c.linger = true, c.linger || r.kind != clientGone
+	}
+	if r.closing {
+		c.finished = true
+		r.ctx.SetConnectionClose()
+	}
+	r.ctx.Response.SkipBody = true
+	r.account()
+	c.deadline.Store(0)
+	c.idleWait = c.listener.settings.Load().Timeouts.KeepAlive
+	r.admitted = false
+	c.phase.Store(phaseIdle)
+}
+
+// release gives back what an attempt held, also one that a panic ended.
+func (r *request) release() {
+	if e := r.c.ep; e != nil {
+		r.c.detach()
+		e.t.drop(e)
+	}
+	if r.endpoint != nil {
+		r.endpoint.Done(balancer.Canceled, 0)
+		r.endpoint = nil
+	}
+	if r.buf != nil {
+		if cap(r.buf.in)+cap(r.buf.out) <= maxPooled {
+			r.p.buffers.Put(r.buf)
+		}
+		r.buf = nil
+	}
+}
+
+// fail answers with weir's own error, where nothing was sent yet; an answer that is already under way
+// is cut, so that nobody takes it for whole.
+func (r *request) fail() {
+	switch {
+	case r.kind == clientGone:
+		r.status, r.closing = 499, true
+	case r.sent:
+		r.closing = true
+		r.c.cut = true
+		r.status = r.kind.failure().status
+	default:
+		r.c.forgive()
+		r.reply()
+	}
+}

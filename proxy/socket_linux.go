@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// peek looks at the next byte without taking it and without waiting.
+func peek(fd uintptr) (int, error) {
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// peerGone reports whether the peer has shut its side down or reset the connection. Bytes that it
+// sent before and that nobody has read yet (a pipelined request) do not hide it.
+func (s *socket) peerGone() bool {
+	return s.poll(unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
+// readable reports whether a read would not block.
+func (s *socket) readable() bool {
+	return s.poll(unix.POLLIN)&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0
+}
+
+func (s *socket) poll(events int16) (got int16) {
+	_ = s.raw.Control(func(fd uintptr) {
+		p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
+		if n, err := unix.Poll(p[:], 0); err == nil && n > 0 {
+			got = p[0].Revents
+		}
+	})
+	return got
+}

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"time"
+
+	"weir/config"
+	"weir/internal/stats"
+)
+
+// Status is everything an operator asks for at a glance.
+type Status struct {
+	Version    string   `json:"version"`
+	Generation uint64   `json:"generation"`
+	Uptime     float64  `json:"uptime_seconds"`
+	Degraded   bool     `json:"degraded"`
+	Reasons    []string `json:"reasons"` // why it is degraded
+	// Connections open from clients.
+	Connections int           `json:"connections"`
+	Routes      []RouteStatus `json:"routes"`
+	Pools       []PoolStatus  `json:"pools"`
+}
+
+// RouteStatus is a route with its weights and what they led to.
+type RouteStatus struct {
+	Name       string          `json:"name"`
+	Generation uint64          `json:"generation"` // of its last change
+	Match      string          `json:"match"`
+	Overlay    bool            `json:"overlay"` // the weights were set through the API, over the file's
+	Variants   []VariantStatus `json:"variants"`
+}
+
+// VariantStatus is one variant of a route. Requests and Errors (5xx) count since start; the quantiles,
+// in milliseconds, are over the last 60 s and null when there was no request.
+type VariantStatus struct {
+	Pool     string   `json:"pool"`
+	Version  string   `json:"version"`
+	Weight   float64  `json:"weight"` // as set
+	Share    float64  `json:"share"`  // observed since the weights last changed, 0 to 1
+	Usable   bool     `json:"usable"`
+	Requests uint64   `json:"requests"`
+	Errors   uint64   `json:"errors"`
+	P50      *float64 `json:"p50_ms"`
+	P95      *float64 `json:"p95_ms"`
+	P99      *float64 `json:"p99_ms"`
+}
+
+// PoolStatus is a pool and its endpoints.
+type PoolStatus struct {
+	Name       string           `json:"name"`
+	Version    string           `json:"version"`
+	Policy     string           `json:"policy"`
+	Generation uint64           `json:"generation"` // of its last change
+	Endpoints  []EndpointStatus `json:"endpoints"`
+}
+
+// EndpointStatus is one endpoint. Requests and Errors count attempts since it was first configured.
+type EndpointStatus struct {
+	Address         string  `json:"address"`
+	Weight          float64 `json:"weight"`           // as configured
+	EffectiveWeight float64 `json:"effective_weight"` // as used now; 0 while it is not usable
+	Inflight        int64   `json:"inflight"`
+	Connections     int     `json:"connections"`
+	Healthy         bool    `json:"healthy"`
+	Ejected         bool    `json:"ejected"`
+	Draining        bool    `json:"draining"`
+	Requests        uint64  `json:"requests"`
+	Errors          uint64  `json:"errors"`
+	Load            any     `json:"load"`
+	Probe           string  `json:"probe,omitempty"` // why the last probe, or look-up of the name, failed
+}
+
+// Status returns the state of everything.
+func (p *Proxy) Status() Status {
+	t := p.table.Load()
+	s := Status{
+		Version: p.version, Generation: t.generation, Uptime: time.Since(p.started).Seconds(),
+		Reasons: []string{}, Connections: p.watch.len(), Routes: []RouteStatus{}, Pools: []PoolStatus{},
+	}
+	for _, r := range t.routes {
+		s.Routes = append(s.Routes, p.routeStatus(r))
+		for _, v := range r.split.Variants() {
+			if v.Weight > 0 && !v.Pool.Usable() {
+				s.Reasons = append(s.Reasons, "route "+r.cfg.Name+": variant "+v.Pool.Name()+" has no usable endpoint")
+			}
+		}
+	}
+	for _, pl := range t.pools {
+		ps := poolStatus(pl)
+		s.Pools = append(s.Pools, ps)
+		for _, e := range ps.Endpoints {
+			if !e.Healthy {
+				s.Reasons = append(s.Reasons, "pool "+ps.Name+": endpoint "+e.Address+" is not healthy: "+e.Probe)
+			}
+		}
+	}
+	if !p.reloads.Load().ok {
+		s.Reasons = append(s.Reasons, "the last reload was rejected; the configuration before it is in force")
+	}
+	s.Degraded = len(s.Reasons) > 0
+	return s
+}
+
+// Route returns one route's state; false when there is none of that name.
+func (p *Proxy) Route(name string) (RouteStatus, bool) {
+	r := p.table.Load().route(name)
+	if r == nil {
+		return RouteStatus{}, false
+	}
+	return p.routeStatus(r), true
+}
+
+// Pool returns one pool's state; false when there is none of that name.
+func (p *Proxy) Pool(name string) (PoolStatus, bool) {
+	pl := p.table.Load().pool(name)
+	if pl == nil {
+		return PoolStatus{}, false
+	}
+	return poolStatus(pl), true
+}
+
+func (p *Proxy) routeStatus(r *route) RouteStatus {
+	s := RouteStatus{Name: r.cfg.Name, Generation: r.generation, Match: matchText(r.cfg.Match), Overlay: r.overlay != nil}
+	var total uint64
+	for i := range r.counts.byVariant {
+		total += r.counts.byVariant[i].Load()
+	}
+	for i, v := range r.split.Variants() {
+		live := r.variants[i].live
+		vs := VariantStatus{
+			Pool: v.Pool.Name(), Version: v.Pool.Version(), Weight: v.Weight, Usable: v.Pool.Usable(),
+			Requests: live.requests.Load(), Errors: live.errors.Load(),
+		}
+		if total > 0 {
+			vs.Share = float64(r.counts.byVariant[i].Load()) / float64(total)
+		}
+		last := live.window.Snapshot()
+		vs.P50, vs.P95, vs.P99 = millis(last, 0.50), millis(last, 0.95), millis(last, 0.99)
+		s.Variants = append(s.Variants, vs)
+	}
+	return s
+}
+
+func millis(s *stats.Snapshot, q float64) *float64 {
+	d, ok := s.Quantile(q)
+	if !ok {
+		return nil
+	}
+	ms := float64(d.Microseconds()) / 1000
+	return &ms
+}
+
+func poolStatus(pl *pool) PoolStatus {
+	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.generation}
+	for _, e := range pl.Endpoints() {
+		es := EndpointStatus{
+			Address: e.Address, Weight: e.Weight(), EffectiveWeight: e.EffectiveWeight(), Inflight: e.Inflight(),
+			Healthy: e.Healthy(), Requests: e.Requests(), Errors: e.Errors(), Probe: e.ProbeError(),
+		}
+		if why := e.ResolveError(); why != "" && es.Probe == "" {
+			es.Probe = why
+		}
+		es.Connections, _ = e.Transport.(*transport).connections()
+		s.Endpoints = append(s.Endpoints, es)
+	}
+	return s
+}
+
+// matchText is a match on one line, for people.
+func matchText(m config.Match) string {
+	s := m.Host
+	switch {
+	case m.Path != "":
+		s += m.Path
+	case m.PathPrefix != "":
+		s += m.PathPrefix
+		if m.PathPrefix != "/" {
+			s += "/"
+		}
+		s += "*"
+	case m.PathRegex != nil:
+		s += " ~" + m.PathRegex.String()
+	default:
+		s += "/*"
+	}
+	for i, method := range m.Methods {
+		if i == 0 {
+			s += " "
+		} else {
+			s += ","
+		}
+		s += method
+	}
+	for _, h := range m.Headers {
+		s += " " + h.Name + ": " + h.Value
+	}
+	return s
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"weir/balancer"
+	"weir/config"
+	"weir/internal/stats"
+)
+
+// table is one immutable snapshot of everything a request reads. A request loads it once and keeps
+// it; a change makes a new one (build.go).
+type table struct {
+	cfg        *config.Config
+	generation uint64
+	router     *router
+	routes     []*route
+	pools      []*pool
+	trusted    []netip.Prefix
+}
+
+// pool is a balancer.Pool and when it was last changed.
+type pool struct {
+	*balancer.Pool
+	generation uint64
+}
+
+// route is a route in force: its split at these weights, and its limits.
+type route struct {
+	cfg        config.Route
+	split      *balancer.Split
+	variants   []*variant // parallel to split.Variants()
+	none       *variant   // stands for it while none was chosen
+	fallback   int        // index of the variant for requests without a subject; -1: by chance
+	generation uint64     // of the last change
+	overlay    *overlay   // weights set through the API, nil when the file's are in force
+	counts     *choices   // since the weights last changed
+
+	bodyLimit config.Size // 0: the listener's
+}
+
+// overlay are weights set through the API, on top of the split of the file that they were set upon.
+// They stand until a reload brings another split.
+type overlay struct {
+	basis   []config.Variant
+	weights []config.Variant
+}
+
+// choices counts how often each variant of a route was chosen since its weights last changed.
+type choices struct{ byVariant []atomic.Uint64 }
+
+// variant is what is known of one variant of a route. It outlives tables: its identity is the names
+// of route and pool.
+type variant struct {
+	route, pool string
+	version     string
+	header      []byte // "X-Weir-Variant: blue\r\n"
+	live        *variantLive
+}
+
+// variantLive are the figures of a variant. Counting is atomic; nothing on the request path locks.
+type variantLive struct {
+	requests, errors, spilled atomic.Uint64
+	codes                     codeCounts
+	latency                   stats.Histogram
+	window                    stats.Window
+}
+
+// methods are the label values of requests by method; everything else a client may send is OTHER,
+// so that a client cannot make up series.
+var methods = [...]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"}
+
+func methodIndex(m []byte) int {
+	for i, s := range methods[:len(methods)-1] {
+		if string(m) == s {
+			return i
+		}
+	}
+	return len(methods) - 1
+}
+
+// codeCounts counts requests by method and status code. The counters of a method are made when it
+// is first seen.
+type codeCounts struct {
+	byMethod [len(methods)]atomic.Pointer[[maxCode + 1]atomic.Uint64]
+}
+
+const maxCode = 599
+
+func (c *codeCounts) add(method, code int) {
+	codes := c.byMethod[method].Load()
+	if codes == nil {
+		c.byMethod[method].CompareAndSwap(nil, new([maxCode + 1]atomic.Uint64))
+		codes = c.byMethod[method].Load()
+	}
+	codes[code].Add(1)
+}
+
+func (c *codeCounts) each(f func(method string, code int, n uint64)) {
+	for m := range c.byMethod {
+		codes := c.byMethod[m].Load()
+		if codes == nil {
+			continue
+		}
+		for code := range codes {
+			if n := codes[code].Load(); n > 0 {
+				f(methods[m], code, n)
+			}
+		}
+	}
+}
+
+func (l *variantLive) observe(method, code int, d time.Duration) {
+	l.requests.Add(1)
+	if code >= 500 {
+		l.errors.Add(1)
+	}
+	l.codes.add(method, code)
+	l.latency.Record(d)
+	l.window.Record(d)
+}
