@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// maxBody bounds the body of a write.
+const maxBody = 1 << 20
+
+// failure is the one shape of an error.
+type failure struct {
+	Error  string   `json:"error"`
+	Code   string   `json:"code"`
+	Faults []string `json:"faults,omitempty"`
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, failure{Error: message, Code: code})
+}
+
+// writeState answers with a state whose last change was the given generation. The ETag is of what an
+// operator can change, never of live figures, so that it can guard a write against a lost race.
+func writeState(w http.ResponseWriter, generation uint64, v any) {
+	setETag(w, generation)
+	writeJSON(w, http.StatusOK, v)
+}
+
+func setETag(w http.ResponseWriter, generation uint64) {
+	w.Header().Set("ETag", `"`+strconv.FormatUint(generation, 10)+`"`)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Errorf("an answer of the admin API is no JSON: %w", err)) // NaN in a state; guard answers 500
+	}
+	writeRaw(w, status, append(body, '\n'))
+}
+
+func writeRaw(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that went away needs no answer
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	writeError(w, http.StatusNotFound, "not_found", "no such path "+quote(r.URL.Path)+": GET / lists what there is")
+}
+
+// readJSON decodes the body of a write into v, strictly. It answers the request itself and returns
+// false when the body is not what it should be. A body may be absent where optional is set.
+func readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) bool {
+	if optional && r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
+		return true
+	}
+	// A form of another site could be posted without asking the browser's leave, JSON could not.
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		writeError(w, http.StatusUnsupportedMediaType, "unsupported_media_type",
+			"the Content-Type is "+quote(r.Header.Get("Content-Type"))+", it must be application/json")
+		return false
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(v)
+	if err == nil {
+		if _, err = decoder.Token(); err == io.EOF {
+			return true
+		}
+		if err == nil {
+			err = errors.New("there is more after the JSON object")
+		}
+	} else if err == io.EOF {
+		if optional {
+			return true
+		}
+		err = errors.New("it is empty")
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		writeError(w, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody))
+		return false
+	}
+	writeError(w, http.StatusBadRequest, "bad_request", "the body is not what it should be: "+strings.TrimPrefix(err.Error(), "json: "))
+	return false
+}
+
+// quote shows what a client sent, on one line and not at length.
+func quote(s string) string {
+	const most = 100
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}

@@ -1,0 +1,161 @@
+// Package admin is weir's second listener: the API that shows and steers a running weir, its
+// metrics, and the health of the process. It decides nothing itself; what it is asked to do it
+// hands to the proxy and to the reload function it was given.
+//
+// Try it:
+//
+//	curl -s http://127.0.0.1:9901/api/v1/status
+//	curl -s -X PUT -H 'Content-Type: application/json' \
+//	     -d '{"weights":{"blue":50,"green":50},"reason":"halfway"}' \
+//	     http://127.0.0.1:9901/api/v1/routes/predict/weights
+//	curl -s -X POST http://127.0.0.1:9901/api/v1/reload
+package admin
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/config"
+	"weir/proxy"
+)
+
+// Bounds on what one client of the API may take. The longest write is a profile or a big page of
+// metrics to a slow reader.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = 60 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHead       = 32 << 10
+)
+
+// State is what the API shows of a running proxy. *proxy.Proxy implements it.
+type State interface {
+	Status() proxy.Status
+	Route(name string) (proxy.RouteStatus, bool)
+	Pool(name string) (proxy.PoolStatus, bool)
+}
+
+// Options are the parts the API works on. All fields but Address, Collectors and Log are required.
+type Options struct {
+	// Address is the listener's as configured. When its host is a name, requests may use that name.
+	Address string
+	State   State
+	// SetWeights sets the weights of a route from the next request on. A *proxy.ControlError says
+	// which status the client is told.
+	SetWeights func(route string, weights map[string]float64, reason, by string) (proxy.RouteStatus, error)
+	// Config returns the configuration in force and the generation it came into force with.
+	Config func() (*config.Config, uint64)
+	// Reload reads the configuration again. It returns the generation then in force; the error is
+	// a config.Faults when the file is at fault.
+	Reload func(by string) (uint64, error)
+	// Started reports whether the start is complete, Ready why new requests should not be sent here
+	// (nothing: they should).
+	Started func() bool
+	Ready   func() []string
+	// Collectors are the metrics, besides those of the process and the Go runtime.
+	Collectors []prometheus.Collector
+	// Log defaults to none.
+	Log *zap.Logger
+}
+
+// Server answers the API. Create it with New.
+type Server struct {
+	o    Options
+	log  *zap.Logger
+	http *http.Server
+}
+
+// New builds the server. An error means that two collectors describe the same metric.
+func New(o Options) (*Server, error) {
+	s := &Server{o: o, log: o.Log}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	metrics, err := s.metrics()
+	if err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           s.guard(s.routes(metrics)),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		ErrorLog:          zap.NewStdLog(s.log),
+	}
+	return s, nil
+}
+
+// Serve answers requests on l until Shutdown. It returns nil after a Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops accepting, waits for running requests until ctx ends, then cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close() // the error that matters is that of Shutdown
+	}
+	return err
+}
+
+// Handler returns what answers the requests, guards included.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// routes is the table of the API. A path that is here with other methods answers 405, any other 404.
+func (s *Server) routes(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	for path, byMethod := range map[string]methods{
+		"/{$}":                           {http.MethodGet: s.index},
+		"/metrics":                       {http.MethodGet: metrics.ServeHTTP},
+		"/health/live":                   {http.MethodGet: s.live},
+		"/health/ready":                  {http.MethodGet: s.ready},
+		"/health/startup":                {http.MethodGet: s.startup},
+		"/api/v1/status":                 {http.MethodGet: s.status},
+		"/api/v1/routes":                 {http.MethodGet: s.listRoutes},
+		"/api/v1/routes/{route}":         {http.MethodGet: s.route},
+		"/api/v1/routes/{route}/weights": {http.MethodPut: s.setWeights},
+		"/api/v1/pools":                  {http.MethodGet: s.listPools},
+		"/api/v1/pools/{pool}":           {http.MethodGet: s.pool},
+		"/api/v1/config":                 {http.MethodGet: s.config},
+		"/api/v1/reload":                 {http.MethodPost: s.reload},
+	} {
+		mux.Handle(path, byMethod)
+	}
+	mux.HandleFunc("/", notFound)
+	return mux
+}
+
+// methods answers one path by method.
+type methods map[string]http.HandlerFunc
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if h, ok := m[method]; ok {
+		h(w, r)
+		return
+	}
+	allow := ""
+	for name := range m { // one method a path, and HEAD where there is GET
+		allow = name
+		if name == http.MethodGet {
+			allow = "GET, HEAD"
+		}
+	}
+	w.Header().Set("Allow", allow)
+	writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not possible here: use "+allow)
+}
