@@ -1,0 +1,111 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Admin reads and sets the weights of a running weir through its admin API.
+type Admin struct {
+	url    string
+	client http.Client
+}
+
+// Route is what the load tester wants to know of a route.
+type Route struct {
+	Name       string    `json:"name"`
+	Generation uint64    `json:"generation"` // of its last change
+	Variants   []Variant `json:"variants"`
+}
+
+// Variant is a variant of a [Route].
+type Variant struct {
+	Pool    string  `json:"pool"`
+	Version string  `json:"version"`
+	Weight  float64 `json:"weight"`
+}
+
+// Weights returns the weights by the name of the variant.
+func (r *Route) Weights() map[string]float64 {
+	w := make(map[string]float64, len(r.Variants))
+	for _, v := range r.Variants {
+		w[v.Pool] = v.Weight
+	}
+	return w
+}
+
+// SameWeights reports whether two states of a route split requests alike.
+func (r *Route) SameWeights(o *Route) bool { return maps.Equal(r.Weights(), o.Weights()) }
+
+// NewAdmin returns a client of the admin API at base, such as http://127.0.0.1:9901.
+func NewAdmin(base string) *Admin {
+	return &Admin{url: strings.TrimRight(base, "/"), client: http.Client{Timeout: 5 * time.Second}}
+}
+
+// URL is what the client was made for.
+func (a *Admin) URL() string { return a.url }
+
+// Route returns the state of a route.
+func (a *Admin) Route(ctx context.Context, name string) (*Route, error) {
+	var r Route
+	if err := a.call(ctx, http.MethodGet, "/api/v1/routes/"+url.PathEscape(name), nil, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// SetWeights sets the weights of a route, which must name all of its variants, and returns its
+// new state. They hold for every request that arrives after.
+func (a *Admin) SetWeights(ctx context.Context, route string, weights map[string]float64, reason string) (*Route, error) {
+	body := struct {
+		Weights map[string]float64 `json:"weights"`
+		Reason  string             `json:"reason,omitempty"`
+	}{weights, reason}
+	var r Route
+	if err := a.call(ctx, http.MethodPut, "/api/v1/routes/"+url.PathEscape(route)+"/weights", body, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.url+path, body)
+	if err != nil {
+		return fmt.Errorf("admin API: %w", err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("admin API: %w", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("admin API: %s %s: %w", method, path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("admin API: %s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer[:min(len(answer), 500)]))
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("admin API: %s %s: %w", method, path, err)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Report is the outcome of an attack, in the shape of its JSON. Durations are milliseconds,
+// rates are per second, ratios are 0 to 1.
+type Report struct {
+	Target      string  `json:"target"`
+	Arrivals    string  `json:"arrivals"` // constant, poisson or closed
+	Rate        float64 `json:"rate"`     // as configured; 0 for a closed loop
+	Seed        uint64  `json:"seed"`
+	Connections int     `json:"connections"`
+	Seconds     float64 `json:"seconds"` // what the rates are over
+	Interrupted bool    `json:"interrupted"`
+	SLO         float64 `json:"slo_ms,omitempty"`
+
+	Scheduled uint64 `json:"scheduled"`
+	Dropped   uint64 `json:"dropped"`
+	Opened    uint64 `json:"connections_opened"`
+	Lag       Lag    `json:"generator_lag_ms"`
+
+	Total    Line   `json:"total"`
+	Variants []Line `json:"variants"`
+	Users    *Users `json:"users,omitempty"`
+}
+
+// Lag is how late the generator itself was. When it is not small beside the latencies, the
+// generator was the limit and the latencies are its own.
+type Lag struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// Line is one variant of a report, or its total.
+type Line struct {
+	Variant    string            `json:"variant"` // "" without X-Weir-Variant, and for the total
+	Requests   uint64            `json:"requests"`
+	Share      float64           `json:"share"` // of the requests that named a variant
+	Rate       float64           `json:"rate"`
+	Goodput    float64           `json:"goodput"` // good answers a second
+	Errors     uint64            `json:"errors"`
+	ErrorRatio float64           `json:"error_ratio"`
+	ByKind     map[string]uint64 `json:"errors_by_kind"` // failures by name, statuses as "503"; dropped in the total
+	Unfinished uint64            `json:"unfinished"`
+	Late       uint64            `json:"late"`
+	Bytes      uint64            `json:"bytes"`
+	Judged     uint64            `json:"judged"`
+	Accuracy   *float64          `json:"accuracy"` // null when nothing was judged
+	Latency    *Quantiles        `json:"latency_ms"`
+	Service    *Quantiles        `json:"service_ms"`
+}
+
+// Quantiles of a duration in milliseconds.
+type Quantiles struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P95  float64 `json:"p95"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+	Max  float64 `json:"max"`
+}
+
+// Users says how sticky the split was.
+type Users struct {
+	Total     int               `json:"total"`
+	Seen      uint64            `json:"seen"`
+	ByVariant map[string]uint64 `json:"by_variant"`
+	Moved     uint64            `json:"moved"` // served by more than one variant
+}
+
+// Summarize fills the figures of a report from a tally over so much time. What the tally does
+// not know (target, arrivals, rate, seed, connections, users) is the caller's to fill.
+func Summarize(t *Tally, elapsed time.Duration) *Report {
+	r := &Report{
+		Seconds:   elapsed.Seconds(),
+		SLO:       milliseconds(int64(t.slo)),
+		Scheduled: t.Scheduled,
+		Dropped:   t.Dropped,
+		Opened:    t.Connections,
+		Lag: Lag{
+			P50: milliseconds(t.Lag.ValueAtQuantile(50)),
+			P99: milliseconds(t.Lag.ValueAtQuantile(99)),
+			Max: milliseconds(t.Lag.Max()),
+		},
+		Total: t.Total().line(elapsed),
+	}
+	if r.Dropped > 0 {
+		// A dropped request belongs to no variant, and is an error to whoever wanted the answer.
+		r.Total.ByKind["dropped"] = r.Dropped
+		r.Total.Errors += r.Dropped
+		r.Total.ErrorRatio = ratio(r.Total.Errors, r.Total.Requests+r.Dropped)
+	}
+	var named uint64
+	for name, rec := range t.Variants {
+		if name != "" {
+			named += rec.Requests
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Variants)) {
+		rec := t.Variants[name]
+		if rec.empty() {
+			continue
+		}
+		line := rec.line(elapsed)
+		if name != "" {
+			line.Share = ratio(rec.Requests, named)
+		}
+		r.Variants = append(r.Variants, line)
+	}
+	r.Total.Share = ratio(named, r.Total.Requests)
+	return r
+}
+
+func (rec *Record) line(elapsed time.Duration) Line {
+	l := Line{
+		Variant:    rec.Variant,
+		Requests:   rec.Requests,
+		Errors:     rec.Errors(),
+		ErrorRatio: ratio(rec.Errors(), rec.Requests),
+		ByKind:     map[string]uint64{},
+		Unfinished: rec.Failures[Unfinished],
+		Late:       rec.Late,
+		Bytes:      rec.Bytes,
+		Judged:     rec.Judged,
+		Latency:    quantiles(rec.Latency),
+		Service:    quantiles(rec.Service),
+	}
+	if s := elapsed.Seconds(); s > 0 {
+		l.Rate = float64(rec.Requests) / s
+		l.Goodput = float64(rec.Good) / s
+	}
+	for f := Connect; f < Unfinished; f++ {
+		if n := rec.Failures[f]; n > 0 {
+			l.ByKind[f.String()] = n
+		}
+	}
+	for status, n := range rec.Statuses {
+		l.ByKind[fmt.Sprint(status)] = n
+	}
+	if rec.Judged > 0 {
+		accuracy := ratio(rec.Right, rec.Judged)
+		l.Accuracy = &accuracy
+	}
+	return l
+}
+
+// quantiles returns nil for an empty histogram.
+func quantiles(h *hdrhistogram.Histogram) *Quantiles {
+	if h.TotalCount() == 0 {
+		return nil
+	}
+	v := h.ValueAtPercentilesSlice([]float64{50, 90, 95, 99, 99.9})
+	return &Quantiles{
+		P50: milliseconds(v[0]), P90: milliseconds(v[1]), P95: milliseconds(v[2]),
+		P99: milliseconds(v[3]), P999: milliseconds(v[4]), Max: milliseconds(h.Max()),
+	}
+}
+
+// milliseconds rounds to a tenth of a microsecond, finer than the histograms resolve.
+func milliseconds(ns int64) float64 { return float64(ns/100) / 1e4 }
+
+func ratio(part, whole uint64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}
+
+// kinds returns the kinds of error of a line, the most frequent first.
+func (l *Line) kinds() []string {
+	names := slices.Collect(maps.Keys(l.ByKind))
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(l.ByKind[b], l.ByKind[a]), cmp.Compare(a, b))
+	})
+	return names
+}

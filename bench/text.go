@@ -1,0 +1,122 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// JSON writes the report as one indented JSON object.
+func (r *Report) JSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// Text writes the report as a person reads it.
+func (r *Report) Text(w io.Writer) error {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s: %s, %.1f s, %d connections, seed %d%s\n\n",
+		r.Target, r.schedule(), r.Seconds, r.Connections, r.Seed, r.partial())
+	r.table(b)
+	b.WriteByte('\n')
+	r.notes(b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) schedule() string {
+	if r.Rate == 0 {
+		return "closed loop"
+	}
+	return fmt.Sprintf("%s arrivals at %g/s", r.Arrivals, r.Rate)
+}
+
+func (r *Report) partial() string {
+	if r.Interrupted {
+		return " (interrupted: partial)"
+	}
+	return ""
+}
+
+func (r *Report) table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	goodput := "good/s"
+	if r.SLO > 0 {
+		goodput = fmt.Sprintf("≤%s/s", time.Duration(r.SLO*float64(time.Millisecond)))
+	}
+	fmt.Fprintf(t, "variant\trequests\tshare\trate/s\t%s\terrors\taccuracy\tp50\tp90\tp99\tp99.9\tmax\t\n", goodput)
+	for _, v := range r.Variants {
+		name, share := v.Variant, fmt.Sprintf("%.2f%%", 100*v.Share)
+		if name == "" {
+			name, share = "(none)", "-"
+		}
+		v.row(t, name, share)
+	}
+	r.Total.row(t, "total", "")
+	_ = t.Flush() // a strings.Builder does not fail
+}
+
+func (l *Line) row(w io.Writer, name, share string) {
+	accuracy := "-"
+	if l.Accuracy != nil {
+		accuracy = fmt.Sprintf("%.1f%%", 100**l.Accuracy)
+	}
+	fmt.Fprintf(w, "%s\t%d\t%s\t%.1f\t%.1f\t%d\t%s\t%s\n",
+		name, l.Requests, share, l.Rate, l.Goodput, l.Errors, accuracy, l.Latency.columns())
+}
+
+func (q *Quantiles) columns() string {
+	if q == nil {
+		return "-\t-\t-\t-\t-\t"
+	}
+	return strings.Join([]string{FormatMS(q.P50), FormatMS(q.P90), FormatMS(q.P99), FormatMS(q.P999), FormatMS(q.Max), ""}, "\t")
+}
+
+// FormatMS writes milliseconds with three digits and their unit: 0.412ms, 41.2ms, 4.12s.
+func FormatMS(ms float64) string {
+	switch {
+	case ms < 1:
+		return fmt.Sprintf("%.3fms", ms)
+	case ms < 10:
+		return fmt.Sprintf("%.2fms", ms)
+	case ms < 100:
+		return fmt.Sprintf("%.1fms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0fms", ms)
+	}
+	return fmt.Sprintf("%.2fs", ms/1000)
+}
+
+// notes are the lines below the table.
+func (r *Report) notes(w io.Writer) {
+	if r.Rate > 0 {
+		fmt.Fprintln(w, "latency counts from when a request was due")
+	}
+	if q := r.Total.Service; q != nil {
+		fmt.Fprintf(w, "service time  p50 %s, p99 %s, max %s: from when it was sent\n",
+			FormatMS(q.P50), FormatMS(q.P99), FormatMS(q.Max))
+	}
+	if r.Rate > 0 {
+		sent := r.Total.Requests + r.Total.Unfinished
+		fmt.Fprintf(w, "schedule      %d due, %d sent, %d of them late, %d dropped, %d unfinished\n",
+			r.Scheduled, sent, r.Total.Late, r.Dropped, r.Total.Unfinished)
+		fmt.Fprintf(w, "generator     lag p50 %s, p99 %s, max %s\n",
+			FormatMS(r.Lag.P50), FormatMS(r.Lag.P99), FormatMS(r.Lag.Max))
+	}
+	if r.Opened > uint64(r.Connections) {
+		fmt.Fprintf(w, "connections   %d opened\n", r.Opened)
+	}
+	if kinds := r.Total.kinds(); len(kinds) > 0 {
+		for i, k := range kinds {
+			kinds[i] = fmt.Sprintf("%s %d", k, r.Total.ByKind[k])
+		}
+		fmt.Fprintf(w, "errors        %s\n", strings.Join(kinds, ", "))
+	}
+	if u := r.Users; u != nil {
+		fmt.Fprintf(w, "users         %d of %d seen, %d on more than one variant\n", u.Seen, u.Total, u.Moved)
+	}
+}

@@ -1,0 +1,141 @@
+package bench
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// worker is one connection and the goroutine that uses it.
+type worker struct {
+	attack *Attack
+	shard  *shard
+	alarm  *alarm
+
+	request  []byte
+	response Response
+	used     time.Duration // when conn was last used
+
+	mu   sync.Mutex // guards conn's deadline, and conn itself where hurry looks at it
+	conn *conn      // nil when the next request must connect
+	last time.Time  // no deadline may be after it; zero until hurry
+}
+
+// run takes arrivals until the schedule ends.
+func (w *worker) run(ctx context.Context) {
+	a := w.attack
+	for {
+		n, due, ok := a.next()
+		if !ok {
+			return
+		}
+		now := a.now()
+		if now > due+a.Timeout {
+			w.shard.drop()
+			continue
+		}
+		var hit Hit
+		w.request, hit = a.Target.Append(w.request[:0], n)
+		queued := a.Pacer != nil && now > due
+		if !queued && !w.alarm.wait(a.start.Add(due)) {
+			return // interrupted before it was due
+		}
+		w.fire(ctx, hit, Result{Due: due, Queued: queued, User: hit.User})
+	}
+}
+
+// fire sends the prepared request, reads its answer and counts what became of it.
+func (w *worker) fire(ctx context.Context, hit Hit, result Result) {
+	a := w.attack
+	result.Sent = a.now()
+	if a.Pacer == nil {
+		result.Due = result.Sent
+	}
+	deadline := a.start.Add(result.Sent + a.Timeout)
+	if err := w.ready(ctx, deadline); err != nil {
+		result.Failure = dialFailure(err)
+	} else {
+		err := w.conn.roundTrip(w.request, hit.NoBody, &w.response)
+		result.Failure = exchangeFailure(err)
+		result.Status, result.Variant, result.Bytes = w.response.Status, w.response.Variant, w.response.Bytes
+		if err != nil || !w.conn.reusable(&w.response) {
+			w.drop()
+		}
+	}
+	result.Done = a.now()
+	w.used = result.Done
+	switch {
+	case (result.Failure == Timeout || result.Failure == Connect) && a.interrupted.Load() != nil && time.Now().Before(deadline):
+		result.Failure = Unfinished
+	case result.OK():
+		if result.Verdict = a.Target.Judge(hit, &w.response); result.Verdict == Unreadable {
+			result.Failure = BadAnswer
+		}
+	}
+	w.shard.add(&result)
+}
+
+// ready makes sure of a connection that the request can be written to until deadline.
+func (w *worker) ready(ctx context.Context, deadline time.Time) error {
+	if w.conn != nil {
+		w.limit(deadline)
+		if w.attack.now()-w.used < staleAfter || !w.conn.stale() {
+			return nil
+		}
+		w.drop()
+	}
+	if err := w.connect(ctx, deadline); err != nil {
+		return err
+	}
+	w.limit(deadline)
+	return nil
+}
+
+// connect opens a connection.
+func (w *worker) connect(ctx context.Context, deadline time.Time) error {
+	c, err := dial(ctx, w.attack.Address, deadline)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.conn = c
+	w.mu.Unlock()
+	w.shard.connected()
+	return nil
+}
+
+// limit sets the connection's deadline, unless hurry set an earlier one.
+func (w *worker) limit(deadline time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.last.IsZero() && deadline.After(w.last) {
+		deadline = w.last
+	}
+	_ = w.conn.SetDeadline(deadline)
+}
+
+// hurry ends what is under way by last, from another goroutine.
+func (w *worker) hurry(last time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = last
+	if w.conn != nil {
+		_ = w.conn.SetDeadline(last)
+	}
+}
+
+// drop closes the connection; the next request opens another.
+func (w *worker) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = w.conn.Close()
+	w.conn = nil
+}
+
+// close ends a worker that does not run.
+func (w *worker) close() {
+	if w.conn != nil {
+		w.drop()
+	}
+	w.alarm.close()
+}
