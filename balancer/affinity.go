@@ -18,19 +18,19 @@ const saltEnd = 0x1f
 // A change of weights moves as few buckets as it can: a variant that shrinks gives exactly
 // what it loses, and one that grows gives nothing. So a ramp is nested: who is with a
 // variant at 10 % is at 30 %. What a variant gives is what it got last, and a bucket goes
-// to whoever had it last among those that grow. So a ramp back, and up again, returns the
-// same buckets. For two variants the table depends on the weights alone, not on how they
-// came about; for more, the first one does, so that replicas that start alike agree.
+// to whoever had it last among those that grow. So the way back of a ramp, or of any one
+// change, and the way there again, pass the same assignments. For two variants the table
+// depends on the weights alone, not on how they came about. For more, the first one does,
+// so that replicas that start alike agree.
 type table struct {
 	names  []string // of the columns, ascending, so that the order in the file is no matter
 	counts []int    // buckets of each column
 	owner  []uint16 // bucket → column
-	since  [][]uint32
-	next   uint32 // the next stamp
+	// since[column][bucket] is a stamp: when the column got the bucket last, 0 for never. It
+	// stays when the bucket goes; the owner's is the greatest of the bucket's.
+	since [][]uint32
+	next  uint32 // the next stamp
 }
-
-// since[column][bucket] is a stamp: when the column got the bucket last, 0 for never. It
-// stays when the bucket goes; the owner's is the greatest of the bucket's.
 
 // newTable returns the table for v and the variant of each of its columns. It is before
 // itself when nothing moves.
@@ -104,31 +104,30 @@ func (t *table) move(counts []int) {
 	if t.next > math.MaxUint32-Buckets {
 		t.forget()
 	}
-	got := make([][]uint16, len(counts))
 	need := make([]int, len(counts))
 	for i := range counts {
 		need[i] = max(0, counts[i]-t.counts[i])
 	}
-	var strange []uint16
-	for _, b := range t.surplus(counts) {
-		if home := t.lastOwner(b, need); home >= 0 {
-			got[home] = append(got[home], b)
-			need[home]--
-		} else {
-			strange = append(strange, b)
+	moving := t.surplus(counts)
+	to := make([]int, len(moving))
+	for k, b := range moving {
+		if to[k] = t.lastOwner(b, need); to[k] >= 0 {
+			need[to[k]]--
 		}
 	}
-	// Buckets that come back keep their order among themselves, so that they go again in
-	// the same order; the others are on top of them.
-	for i := range got {
-		slices.SortFunc(got[i], func(a, b uint16) int { return cmp.Compare(t.since[i][a], t.since[i][b]) })
-		got[i] = append(got[i], strange[:need[i]]...)
-		strange = strange[need[i]:]
-		for _, b := range got[i] {
-			t.owner[b] = uint16(i)
-			t.since[i][b] = t.next
-			t.next++
+	column := 0
+	for k, b := range moving {
+		if to[k] < 0 {
+			for need[column] == 0 {
+				column++
+			}
+			to[k] = column
+			need[column]--
 		}
+		// Stamped in the order in which they leave, they come back in the reverse order.
+		t.owner[b] = uint16(to[k])
+		t.since[to[k]][b] = t.next
+		t.next++
 	}
 	t.counts = counts
 }
@@ -136,24 +135,33 @@ func (t *table) move(counts []int) {
 // surplus returns the buckets that nobody owns and those that columns have above counts,
 // the last they got first.
 func (t *table) surplus(counts []int) []uint16 {
-	owned := make([][]uint16, len(counts))
-	var out []uint16
+	order := make([]uint16, 0, Buckets)
 	for b, owner := range t.owner {
-		switch {
-		case owner == nobody:
-			out = append(out, uint16(b))
-		case t.counts[owner] > counts[owner]:
-			owned[owner] = append(owned[owner], uint16(b))
+		if owner == nobody || t.counts[owner] > counts[owner] {
+			order = append(order, uint16(b))
 		}
 	}
-	for i, buckets := range owned {
-		if len(buckets) == 0 {
-			continue
+	slices.SortStableFunc(order, func(a, b uint16) int { return cmp.Compare(t.stamp(b), t.stamp(a)) })
+	left := slices.Clone(t.counts)
+	moving := order[:0]
+	for _, b := range order {
+		owner := t.owner[b]
+		if owner == nobody {
+			moving = append(moving, b)
+		} else if left[owner] > counts[owner] {
+			left[owner]--
+			moving = append(moving, b)
 		}
-		slices.SortFunc(buckets, func(a, b uint16) int { return cmp.Compare(t.since[i][b], t.since[i][a]) })
-		out = append(out, buckets[:t.counts[i]-counts[i]]...)
 	}
-	return out
+	return moving
+}
+
+// stamp returns when bucket b came to its owner, 0 when it has none.
+func (t *table) stamp(b uint16) uint32 {
+	if t.owner[b] == nobody {
+		return 0
+	}
+	return t.since[t.owner[b]][b]
 }
 
 // lastOwner returns who, of the columns that need more, had bucket b last; -1 for nobody.
@@ -174,13 +182,7 @@ func (t *table) forget() {
 	for b := range t.owner {
 		order = append(order, uint16(b))
 	}
-	stamp := func(b uint16) uint32 {
-		if t.owner[b] == nobody {
-			return 0
-		}
-		return t.since[t.owner[b]][b]
-	}
-	slices.SortFunc(order, func(a, b uint16) int { return cmp.Compare(stamp(a), stamp(b)) })
+	slices.SortFunc(order, func(a, b uint16) int { return cmp.Compare(t.stamp(a), t.stamp(b)) })
 	for i := range t.since {
 		t.since[i] = make([]uint32, Buckets)
 	}

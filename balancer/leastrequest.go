@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Up to scanAll endpoints, least_request looks at all of them. Beyond, where that would
-// cost more than a microsecond and endpoints are many enough to choose from, it takes the
-// best of sampled ones drawn by weight.
+// Up to scanAll endpoints, least_request looks at all of them and is exact. Beyond, it takes
+// the best of sampled ones drawn by weight: fetching hundreds of counters that other cores
+// write would cost more than the last bit of balance is worth.
 const (
 	scanAll = 64
 	sampled = 8

@@ -1,0 +1,49 @@
+//go:build !race
+
+package balancer
+
+import (
+	"testing"
+
+	"weir/config"
+)
+
+// The race detector allocates on its own account, so these run without it.
+
+func TestPickAllocatesNothing(t *testing.T) {
+	for _, policy := range config.Policies() {
+		for _, weights := range [][]float64{{1}, {1, 2, 3}, make([]float64, 256)} {
+			for i := range weights {
+				weights[i] = float64(1 + i%5)
+			}
+			p := testPool(policy, weights...)
+			tried := []*Endpoint{p.endpoints[0]}
+			if n := testing.AllocsPerRun(100, func() {
+				p.Pick(nil).Done(Success, 1)
+				p.Pick(tried).Done(Success, 1)
+				p.Usable()
+			}); n != 0 {
+				t.Errorf("%s over %d endpoints: %v allocations, want none", policy, len(weights), n)
+			}
+		}
+	}
+}
+
+func TestChoosingAllocatesNothing(t *testing.T) {
+	v := variants(50, 30, 20)
+	s := NewSplit("predict", v, nil)
+	subject := []byte("user-1234567890")
+	choose := func() {
+		s.ByChance(12345)
+		s.BySubject(subject)
+	}
+	if n := testing.AllocsPerRun(100, choose); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+	for i := range v {
+		setDown(v[i].Pool, 0, i != 1)
+	}
+	if n := testing.AllocsPerRun(100, choose); n != 0 {
+		t.Errorf("%v allocations when spilling over, want none", n)
+	}
+}
