@@ -1,0 +1,88 @@
+# weir's build. "make help" lists the targets; "make run" is the place to start.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DURATION ?=
+FUZZTIME ?= 60s
+
+GO       ?= go
+BUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
+GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  make run DURATION=20s ends by itself; make fuzz FUZZTIME=10s is shorter."
+
+.PHONY: setup
+setup: ## install all that building, running and testing need, where it is missing
+	@scripts/setup.sh tools onnxruntime peers
+
+.PHONY: setup-run
+setup-run: # what make run needs: no root, nothing outside this folder
+	@scripts/setup.sh tools onnxruntime
+
+.PHONY: build
+build: ## bin/weir, bin/weir-backend and bin/weir-bench
+	@mkdir -p bin
+	CGO_ENABLED=0 $(BUILD) -o bin/ ./cmd/weir ./cmd/weir-bench
+	CGO_ENABLED=1 $(BUILD) -o bin/ ./cmd/weir-backend
+
+.PHONY: run
+run: setup-run build ## the demonstration: two versions of a model behind weir, under load
+	@exec bin/weir-bench demo $(if $(DURATION),--duration $(DURATION))
+
+.PHONY: test
+test: setup build ## every test, then the demonstration for 20 seconds
+	$(GO) test ./...
+	@$(MAKE) run DURATION=20s
+
+.PHONY: check
+check: setup lint build race ## what a change must pass: fmt, vet, staticcheck, modules, build, race detector
+
+.PHONY: lint
+lint: fmt-check ## gofmt, go vet, staticcheck, go mod tidy, shell syntax: nothing is changed
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	$(GO) mod tidy -diff
+	bash -n .ci/run scripts/*.sh
+
+.PHONY: fmt
+fmt: ## format the Go files
+	@$(GO_FILES) | xargs gofmt -l -w
+
+.PHONY: fmt-check
+fmt-check:
+	@bad=$$($(GO_FILES) | xargs gofmt -l); if [ -n "$$bad" ]; then echo "not formatted, make fmt does it:" $$bad >&2; exit 1; fi
+
+.PHONY: race
+race: ## every test under the race detector
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: setup-run ## every fuzz target for FUZZTIME (60s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: prove
+prove: check test fuzz models-check ## the long versions of everything, before a release: half an hour
+	$(GO) test -count=3 -shuffle=on ./...
+	@$(MAKE) run DURATION=2m
+
+.PHONY: models
+models: ## train the models of backend/models again
+	@scripts/setup.sh dataset
+	$(GO) run ./backend/models/train
+
+.PHONY: models-check
+models-check: ## fail if the committed models are not what training makes
+	@scripts/setup.sh dataset
+	$(GO) run ./backend/models/train -check
+
+.PHONY: clean
+clean: ## remove bin and .cache; Go's own caches stay
+	rm -rf bin .cache
