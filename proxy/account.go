@@ -9,8 +9,14 @@ import (
 	"weir/internal/telemetry"
 )
 
-// account counts the request, where its head was valid, and writes its line into the access log.
+// account counts the request, where its head was valid, and writes its line into the access log. An
+// answer that leaves in one write is accounted for just before it, so that who has read the answer
+// also finds it counted.
 func (r *request) account() {
+	if r.accounted {
+		return
+	}
+	r.accounted = true
 	if !r.valid {
 		r.p.badRequests.add(r.kind.failure().reason)
 		return

@@ -60,20 +60,16 @@ func (r *request) invite() kind {
 // forward makes the attempt, and makes it again where a kept-alive connection ended just as the
 // request arrived and the request is safe to repeat. It ends what choose began.
 func (r *request) forward() kind {
-	began := time.Now()
+	r.began = time.Now()
 	whole := r.bodyLeft == 0 // the body, if any, is in the buffer and can be sent again
 	k := r.attempt(false)
 	if k.failure().retry && whole && safe(r.method) {
 		r.p.retries.add(r.route.cfg.Name)
 		k = r.attempt(true)
 	}
-	outcome := k.failure().outcome
-	if k == success && r.status >= 500 {
-		outcome = balancer.Status
+	if r.endpoint != nil {
+		r.ended(k)
 	}
-	e := r.endpoint
-	r.endpoint = nil
-	e.Done(outcome, time.Since(began))
 	return k
 }
 
@@ -106,17 +102,42 @@ func (r *request) attempt(fresh bool) kind {
 			fresh = true
 			continue
 		}
-		keep := false
 		if k == success {
-			keep, k = r.receive(e, n)
+			k = r.receive(e, n)
 		}
-		if c.detach() && keep && k == success {
-			t.put(e)
-		} else {
-			t.drop(e)
+		if c.ep != nil {
+			r.letGo(e, false)
 		}
 		return k
 	}
+}
+
+// letGo ends the endpoint's part of the attempt; what is left to do concerns the client alone. keep:
+// the answer was read whole and nothing behind it, so the connection can serve again.
+func (r *request) letGo(e *epConn, keep bool) {
+	switch untouched := r.c.detach(); {
+	case keep && untouched:
+		e.t.put(e)
+	case r.bodyLeft > 0: // it must not take what it has of the body for all of it
+		e.reset()
+		e.t.release()
+	default:
+		e.t.drop(e)
+	}
+	if keep {
+		r.ended(success)
+	}
+}
+
+// ended tells the endpoint how the attempt went.
+func (r *request) ended(k kind) {
+	outcome := k.failure().outcome
+	if k == success && r.status >= 500 {
+		outcome = balancer.Status
+	}
+	e := r.endpoint
+	r.endpoint = nil
+	e.Done(outcome, time.Since(r.began))
 }
 
 func (r *request) connection(t *transport, fresh bool) (*epConn, error) {
@@ -188,15 +209,15 @@ func (r *request) endpointFailed(reused bool) kind {
 }
 
 // receive reads the answer's head, passes interim answers on, and delivers the answer. n bytes of it
-// are in r.buf.in. keep: the endpoint's connection is between two messages.
-func (r *request) receive(e *epConn, n int) (keep bool, k kind) {
+// are in r.buf.in.
+func (r *request) receive(e *epConn, n int) kind {
 	var p response
 	searched, interim, interimBytes := 0, 0, 0
 	for {
 		size := headLen(r.buf.in[:n], searched)
 		if size == 0 {
 			if !mayBeHTTP(r.buf.in[:n]) || n >= maxResponseHead {
-				return false, protocolError
+				return protocolError
 			}
 			if n == len(r.buf.in) {
 				r.buf.in = append(r.buf.in, make([]byte, len(r.buf.in))...)
@@ -204,24 +225,24 @@ func (r *request) receive(e *epConn, n int) (keep bool, k kind) {
 			searched = n
 			m, err := e.read(r.buf.in[n:])
 			if err != nil {
-				return false, r.endpointFailed(false)
+				return r.endpointFailed(false)
 			}
 			n += m
 			continue
 		}
 		if !p.parse(r.buf.in, size) || p.status == 101 {
-			return false, protocolError
+			return protocolError
 		}
 		if p.status >= 200 {
 			break
 		}
 		interim++
 		if interimBytes += size; interimBytes > maxInterimBytes {
-			return false, protocolError
+			return protocolError
 		}
 		if p.status > 100 && !r.http10 && interim <= maxInterim {
 			if k := r.passInterim(&p); k != success {
-				return false, k
+				return k
 			}
 		}
 		n, searched = copy(r.buf.in, r.buf.in[size:n]), 0

@@ -130,34 +130,30 @@ func occurrences(raw, name []byte) (n int) {
 }
 
 // deliver sends the answer to the client; n bytes of it, the head first, are in r.buf.in.
-func (r *request) deliver(e *epConn, p *response, n int) (keep bool, k kind) {
-	c := r.c
+func (r *request) deliver(e *epConn, p *response, n int) kind {
 	r.status, r.sent = p.status, true
 	f := p.framing(r)
+	r.c.hard = f == framedClose
 	if f == framedClose || r.bodyLeft > 0 || r.p.stopping.Load() {
 		r.closing = true
 	}
-	keep = !p.fields.closes && (!p.http10 || p.fields.keepAlive) && r.bodyLeft == 0
-	head, body := r.buf.in[:p.size], r.buf.in[p.size:n]
-	out := r.appendResponse(r.buf.out[:0], head, p, f)
+	keep := !p.fields.closes && (!p.http10 || p.fields.keepAlive) && r.bodyLeft == 0
+	body := r.buf.in[p.size:n]
+	out := r.appendResponse(r.buf.out[:0], r.buf.in[:p.size], p, f)
 	r.buf.out = out
 	switch {
 	case f == framedNone:
-		return keep && len(body) == 0 && !p.saysBody(), r.toClient(out)
+		if len(body) == 0 && !p.saysBody() {
+			r.letGo(e, keep)
+		}
+		r.account()
+		return r.toClient(out)
 	case p.fields.chunked:
 		return r.relayChunks(e, out, body, f, keep)
 	case p.fields.length >= 0:
-		take := min(int64(len(body)), p.fields.length)
-		r.buf.out = append(out, body[:take]...)
-		if k := r.toClient(r.buf.out); k != success {
-			return false, k
-		}
-		r.bytesOut = take
-		keep = keep && int64(len(body)) == take
-		return keep, r.relaySized(e, p.fields.length-take)
+		return r.relaySized(e, out, body, p.fields.length, keep)
 	}
-	c.hard = f == framedClose
-	return false, r.relayToEnd(e, out, body, f)
+	return r.relayToEnd(e, out, body, f)
 }
 
 // framing decides how the body goes to the client.
@@ -195,29 +191,44 @@ func (r *request) fromEndpoint(e *epConn, b []byte) (int, error) {
 	return e.read(b)
 }
 
-// relaySized relays left bytes.
-func (r *request) relaySized(e *epConn, left int64) kind {
-	if left == 0 {
-		return success
-	}
+// relaySized relays a body of length bytes: out holds the head and goes first, body is what came with
+// it.
+func (r *request) relaySized(e *epConn, out, body []byte, length int64, keep bool) kind {
+	take := min(int64(len(body)), length)
+	left := length - take
+	out = append(out, body[:take]...)
+	r.buf.out = out
+	keep = keep && int64(len(body)) == take
 	buf := r.buf.in
 	if left > int64(len(buf)) {
 		bp := r.p.relays.Get().(*[]byte)
 		defer r.p.relays.Put(bp)
 		buf = *bp
 	}
-	for left > 0 {
-		n, err := r.fromEndpoint(e, buf[:min(int64(len(buf)), left)])
+	if left == 0 {
+		r.bytesOut = take
+		r.letGo(e, keep)
+		r.account()
+		return r.toClient(out)
+	}
+	for n := int(take); ; out = buf[:n] {
+		if left == 0 {
+			r.letGo(e, keep)
+		}
+		if k := r.toClient(out); k != success {
+			return k
+		}
+		r.bytesOut += int64(n)
+		if left == 0 {
+			return success
+		}
+		var err error
+		n, err = r.fromEndpoint(e, buf[:min(int64(len(buf)), left)])
 		if err != nil {
 			return r.endpointFailed(false)
 		}
-		if k := r.toClient(buf[:n]); k != success {
-			return k
-		}
 		left -= int64(n)
-		r.bytesOut += int64(n)
 	}
-	return success
 }
 
 // relayToEnd relays a body that ends with the endpoint's connection: out holds the head and goes
@@ -250,6 +261,7 @@ func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
 			return r.endpointFailed(false)
 		}
 	}
+	r.ended(success)
 	if f == framedChunked {
 		return r.toClient([]byte("0\r\n\r\n"))
 	}
@@ -259,9 +271,8 @@ func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
 // relayChunks relays a chunked body. Its framing is checked as it passes; pieces go on as they come,
 // so an event reaches the client when the endpoint sends it. A body that breaks off never gets its
 // last chunk.
-func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool) (bool, kind) {
+func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool) kind {
 	s := chunkScanner{unwrap: f == framedClose}
-	r.c.hard = f == framedClose
 	n, done, ok := s.scan(body)
 	out = append(out, body[:n]...)
 	r.buf.out = out
@@ -269,7 +280,7 @@ func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool)
 	for ok && !done {
 		if len(out) > 0 {
 			if k := r.toClient(out); k != success {
-				return false, k
+				return k
 			}
 		}
 		r.bytesOut = s.data
@@ -280,18 +291,18 @@ func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool)
 		}
 		m, err := r.fromEndpoint(e, buf)
 		if err != nil {
-			return false, r.endpointFailed(false)
+			return r.endpointFailed(false)
 		}
 		n, done, ok = s.scan(buf[:m])
 		out = buf[:n]
 	}
 	if !ok {
-		return false, protocolError
+		return protocolError
 	}
+	r.letGo(e, keep && s.rest == 0)
 	if f == framedChunked {
 		out = append(append(out, s.trailers...), "\r\n"...)
 	}
-	k := r.toClient(out)
 	r.bytesOut = s.data
-	return keep && s.rest == 0, k
+	return r.toClient(out)
 }

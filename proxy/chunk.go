@@ -34,45 +34,41 @@ const (
 // maxChunkLine bounds a size line with its extensions, and the trailer section, in bytes.
 const maxChunkLine = 16 << 10
 
-// scan takes the next bytes of the body. b[:n] is what goes to the client: the bytes as they came up
-// to the trailer section, or the data alone. done: the body is over; ok: its framing is right so far.
+// scan takes the next bytes of the body. b[:n] is then what goes to the client: the body as it came
+// up to the trailer section, without chunk extensions, or, unwrapped, the data alone. done: the body
+// is over; ok: its framing is right so far.
 func (s *chunkScanner) scan(b []byte) (n int, done, ok bool) {
-	trailing := s.state == inTrailer // and nothing of this piece goes on
 	for i := 0; i < len(b); {
-		if s.state == inData {
+		switch s.state {
+		case inData:
 			k := int(min(uint64(len(b)-i), s.left))
-			if s.unwrap {
+			if n != i {
 				copy(b[n:], b[i:i+k])
-				n += k
 			}
+			n += k
 			i += k
 			s.data += int64(k)
 			if s.left -= uint64(k); s.left == 0 {
 				s.state = wantDataCR
 			}
-			continue
-		}
-		if s.state == inTrailer {
-			used, end, good := s.trailer(b[i:])
-			if !good {
-				return n, false, false
-			}
+		case inTrailer:
+			used, end, ok := s.trailer(b[i:])
 			if end {
 				s.rest = len(b) - i - used
-				return n, true, true
 			}
-			return n, false, true
+			return n, end, ok
+		default:
+			c := b[i]
+			i++
+			extension := s.state == inExtension || c == ';'
+			if !s.step(c) {
+				return n, false, false
+			}
+			if !s.unwrap && (!extension || s.state == wantSizeLF) {
+				b[n] = c
+				n++
+			}
 		}
-		if !s.step(b[i]) {
-			return n, false, false
-		}
-		i++
-		if s.state == inTrailer && !s.unwrap {
-			n = i
-		}
-	}
-	if !s.unwrap && !trailing && s.state != inTrailer {
-		n = len(b)
 	}
 	return n, false, true
 }

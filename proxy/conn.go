@@ -38,21 +38,22 @@ type conn struct {
 	indexed int     // position in the watch's shard
 
 	// Owned by the connection's goroutine.
-	eof       bool // the client has ended its side
-	broken    bool // reading from it failed
-	cut       bool // an answer was broken off
-	hard      bool // and only a reset can tell the client so
-	parked    bool // fasthttp was told EOF, but the socket stays: it was only idle
-	finished  bool // the connection ends after this request
-	linger    bool // the client may still be sending: read on for a moment before closing
-	headBytes int  // read since the head began
-	sawLine   bool // the head's first line is complete
-	sawHead   bool // the whole head has come, as far as one read shows
-	bodyRead  int64
-	bodyRaw   int64
-	idleWait  time.Duration // keep-alive or first-byte limit in force
-	req       request
-	entry     telemetry.AccessEntry
+	eof      bool // the client has ended its side
+	broken   bool // reading from it failed
+	cut      bool // an answer was broken off
+	hard     bool // and only a reset can tell the client so
+	parked   bool // fasthttp was told EOF, but the socket stays: it was only idle
+	finished bool // the connection ends after this request
+	linger   bool // the client may still be sending: read on for a moment before closing
+	sawLine  bool // the head's first line is complete
+	sawHead  bool // the whole head has come, as far as one read shows
+	bodyRead int64
+	bodyRaw  int64 // the same with its framing
+	// bufferSize is how much fasthttp asks for when it holds nothing: len(p) of Read tells.
+	bufferSize int
+	idleWait   time.Duration // keep-alive or first-byte limit in force
+	req        request
+	entry      telemetry.AccessEntry
 }
 
 // Phases of a connection. Which timeouts hold, and what a readable or closed socket means, depends
@@ -94,6 +95,11 @@ const (
 // idle time begins a head.
 func (c *conn) Read(p []byte) (int, error) {
 	phase := c.phase.Load()
+	if phase == phaseIdle && len(p) < c.bufferSize {
+		// fasthttp holds the beginning of a pipelined head: the connection is not idle.
+		c.beginHead()
+		phase = phaseHead
+	}
 	switch {
 	case phase == phaseIdle:
 		c.deadline.Store(c.listener.clock.after(c.idleWait))
@@ -106,12 +112,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	switch phase {
 	case phaseIdle:
-		c.headBytes, c.sawLine, c.sawHead = 0, false, false
-		c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Header))
-		c.enter(phaseHead)
+		c.beginHead()
 		fallthrough
 	case phaseHead:
-		c.headBytes += n
 		c.sawLine = c.sawLine || bytes.IndexByte(p[:n], '\n') >= 0
 		c.sawHead = c.sawHead || headLen(p[:n], 0) > 0
 	default:
@@ -121,6 +124,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+func (c *conn) beginHead() {
+	c.sawLine, c.sawHead = false, false
+	c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Header))
+	c.enter(phaseHead)
 }
 
 // enter changes the phase where the watch may just be about to interrupt for the old one's sake: such

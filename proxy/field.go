@@ -27,6 +27,7 @@ type fields struct {
 
 	length      int64 // Content-Length, -1 without
 	chunked     bool
+	coded       bool // in another way than just chunked
 	closes      bool // Connection: close
 	keepAlive   bool // Connection: keep-alive
 	expect      span
@@ -37,7 +38,7 @@ type fields struct {
 	fhost       span // X-Forwarded-Host
 	forwarded   bool // there is an X-Forwarded-For
 	trailer     bool // there is a Trailer
-	nominated   [8]span
+	nominated   [maxDrops]span
 	nnominated  int
 }
 
@@ -65,19 +66,18 @@ const (
 
 // read walks the header lines b[at:end], end being just behind the last one's line feed.
 func (f *fields) read(b []byte, at, end int, from side) problem {
-	f.ndrops, f.bare, f.nnominated = 0, false, 0
-	if p := f.pass(b, at, end, from); p != "" || f.nnominated == 0 {
+	if p := f.pass(b, at, end, from, 0); p != "" || f.nnominated == 0 {
 		return p
 	}
 	// Connection names further fields to remove. They may stand before it, hence a second pass.
-	f.ndrops = 0
-	return f.pass(b, at, end, from)
+	return f.pass(b, at, end, from, f.nnominated)
 }
 
-func (f *fields) pass(b []byte, at, end int, from side) problem {
-	f.length, f.chunked, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, false
+// pass walks the lines once; the first nominated of f.nominated are known from an earlier pass.
+func (f *fields) pass(b []byte, at, end int, from side, nominated int) problem {
+	f.ndrops, f.bare, f.nnominated = 0, false, 0
+	f.length, f.chunked, f.coded, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, false, false
 	f.expect, f.host, f.requestID, f.traceparent, f.proto, f.fhost = span{}, span{}, span{}, span{}, span{}, span{}
-	nominated := f.nnominated
 	for count := 0; at < end; count++ {
 		if count == maxFields {
 			return tooMany
@@ -115,8 +115,11 @@ func (f *fields) pass(b []byte, at, end int, from side) problem {
 		}
 		at += nl + 1
 	}
-	if f.chunked && f.length >= 0 {
+	switch {
+	case f.chunked && f.length >= 0:
 		return badFraming
+	case f.coded:
+		return badCoding
 	}
 	return ""
 }
@@ -156,8 +159,7 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 		drop = from == fromClient && equalFold(name, "x-real-ip")
 	case 10:
 		if equalFold(name, "connection") {
-			f.connection(b, trim(b, colon+1, stop))
-			return true, ""
+			return true, f.connection(b, trim(b, colon+1, stop))
 		}
 		drop = equalFold(name, "keep-alive")
 	case 11:
@@ -185,9 +187,7 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 		}
 	case 17:
 		if equalFold(name, "transfer-encoding") {
-			if f.chunked || !equalFold(trim(b, colon+1, stop).in(b), "chunked") {
-				return true, badCoding
-			}
+			f.coded = f.coded || f.chunked || !equalFold(trim(b, colon+1, stop).in(b), "chunked")
 			f.chunked = true
 			return true, ""
 		}
@@ -212,7 +212,7 @@ func (f *fields) contentLength(v []byte) problem {
 }
 
 // connection reads the options of a Connection field and notes the fields it names.
-func (f *fields) connection(b []byte, v span) {
+func (f *fields) connection(b []byte, v span) problem {
 	for v.from < v.to {
 		end := v.to
 		if i := bytes.IndexByte(v.in(b), ','); i >= 0 {
@@ -226,11 +226,15 @@ func (f *fields) connection(b []byte, v span) {
 			f.closes = true
 		case equalFold(opt, "keep-alive"):
 			f.keepAlive = true
-		case f.nnominated < len(f.nominated) && !protected(opt):
+		case protected(opt):
+		case f.nnominated == len(f.nominated):
+			return tooManyDrop
+		default:
 			f.nominated[f.nnominated] = o
 			f.nnominated++
 		}
 	}
+	return ""
 }
 
 // isNominated compares with the names noted by the first pass only: the second one notes them again.

@@ -129,6 +129,11 @@ func (p *response) parse(b []byte, size int) bool {
 	}
 	p.status, p.http10, p.size = int(status), line[7] == '0', size
 	p.line = span{9, int32(len(line))}
+	for _, c := range line {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
 	p.at, p.end = nl+1, size-1
 	if b[p.end-1] == '\r' && p.end > p.at {
 		p.end--

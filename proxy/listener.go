@@ -3,10 +3,12 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -23,6 +25,7 @@ type listener struct {
 	tcp      *net.TCPListener
 	address  string // as configured
 	settings atomic.Pointer[config.Listener]
+	capacity atomic.Int64 // connections: the configured limit, or what the open files allow
 	server   atomic.Pointer[fasthttp.Server]
 
 	mu     sync.Mutex
@@ -49,9 +52,22 @@ func (l *listener) configure(c config.Listener) {
 	if old := l.settings.Swap(&c); old == nil || old.Limits.Header != c.Limits.Header {
 		l.server.Store(l.p.newServer(int(c.Limits.Header)))
 	}
+	l.capacity.Store(int64(min(c.Limits.Connections, openFiles())))
 	l.mu.Lock()
 	l.room.Broadcast()
 	l.mu.Unlock()
+}
+
+// openFiles is how many client connections the limit of open files allows: each may need another
+// to an endpoint, and weir needs some itself. Without this bound clients would be accepted that no
+// connection to an endpoint is left for.
+func openFiles() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	n := int(l.Cur)
+	return max((n-min(n/4, 64))/2, 1)
 }
 
 // newServer is the fasthttp server that reads heads and bodies. It has no timeouts (the watch has)
@@ -112,7 +128,7 @@ func (l *listener) accept() {
 func (l *listener) waitForRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !l.closed && l.open >= l.settings.Load().Limits.Connections {
+	for !l.closed && int64(l.open) >= l.capacity.Load() {
 		l.room.Wait()
 	}
 	l.open++
@@ -172,7 +188,8 @@ func (l *listener) serve(tcp *net.TCPConn) {
 	c.ip = c.peer.AppendTo(nil)
 	c.progress = c.wrote
 	c.req.lookup = func(name string) []byte { return lookup(c.req.raw, name) }
-	c.idleWait = l.settings.Load().Timeouts.Header
+	timeouts := &l.settings.Load().Timeouts
+	c.idleWait = min(timeouts.Header, timeouts.KeepAlive)
 	shard := l.p.watch.add(c)
 	defer shard.remove(c)
 	for l.converse(c) {
@@ -191,7 +208,9 @@ func (l *listener) serve(tcp *net.TCPConn) {
 // it waits for the next request without the buffers that fasthttp holds, and returns true.
 func (l *listener) converse(c *conn) bool {
 	c.parked = false
-	_ = l.server.Load().ServeConn(c)
+	s := l.server.Load()
+	c.bufferSize = s.ReadBufferSize
+	_ = s.ServeConn(c)
 	if !c.parked || c.finished {
 		return false
 	}

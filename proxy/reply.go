@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"os"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -11,10 +12,12 @@ import (
 func (r *request) reply() {
 	f := r.kind.failure()
 	r.status, r.sent = f.status, true
-	if r.bodyLeft > 0 || r.kind < noRoute || r.p.stopping.Load() {
+	if r.bodyLeft > 0 || !r.valid || r.kind == badMethod || r.p.stopping.Load() {
 		r.closing = true
 	}
-	if r.c.send(r.appendReply(nil, f)) != nil {
+	answer := r.appendReply(nil, f)
+	r.account()
+	if r.c.send(answer) != nil {
 		r.closing = true
 	}
 }
@@ -48,8 +51,8 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 		return
 	}
 	c.finished = true
-	if c.phase.Load() == phaseIdle || c.broken {
-		return // nothing was asked, or nobody listens
+	if c.broken || c.phase.Load() == phaseIdle && errors.Is(err, os.ErrDeadlineExceeded) {
+		return // nobody listens, or nothing was asked
 	}
 	why := c.interruptedBy()
 	if why != reasonNone && why != reasonTimeout {

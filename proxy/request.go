@@ -42,11 +42,13 @@ type request struct {
 	endpoint *balancer.Endpoint // of the attempt under way; nil between attempts
 	last     *balancer.Endpoint // of the last attempt
 
+	began     time.Time // of the attempts
 	attempts  int
 	sent      bool // the answer's head is on its way: no other can follow
 	closing   bool // the connection ends after the answer
 	status    int  // sent, or what stands for it
 	kind      kind
+	accounted bool
 	bytesOut  int64
 	connect   time.Duration
 	firstByte time.Duration
@@ -70,6 +72,9 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
 		if r.kind = r.admit(); r.kind != success {
 			return
 		}
+	}
+	if p.options.hook != nil {
+		p.options.hook()
 	}
 	if r.kind = r.gather(); r.kind != success {
 		return
@@ -142,6 +147,7 @@ func (r *request) admit() kind {
 	}
 	path, ok := normalisePath(r.wide, r.target)
 	if !ok && !(string(r.target) == "*" && methods[r.method] == "OPTIONS") {
+		r.valid = false
 		return malformed
 	}
 	i := r.table.router.match(host, path, r.head.Method(), r.lookup)
