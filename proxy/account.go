@@ -17,10 +17,6 @@ func (r *request) account() {
 		return
 	}
 	r.accounted = true
-	if !r.valid {
-		r.p.badRequests.add(r.kind.failure().reason)
-		return
-	}
 	d := time.Since(r.start)
 	v := r.variant
 	switch {
@@ -30,7 +26,11 @@ func (r *request) account() {
 	default:
 		v = &r.p.unrouted
 	}
-	v.live.observe(r.method, r.status, d)
+	if r.valid {
+		v.live.observe(r.method, r.status, d)
+	} else {
+		r.p.badRequests.add(r.kind.failure().reason)
+	}
 	if r.p.access.Enabled() {
 		r.logAccess(v, d)
 	}
@@ -41,10 +41,13 @@ func (r *request) logAccess(v *variant, d time.Duration) {
 	e := &r.c.entry
 	*e = telemetry.AccessEntry{
 		Time: r.start, RequestID: r.id, TraceID: r.traceID(), Client: r.clientText(),
-		Method: r.head.Method(), Host: r.fields.host.in(r.raw), Path: path, UserAgent: lookup(r.raw, "user-agent"),
+		Host: r.fields.host.in(r.raw), Path: path, UserAgent: lookup(r.raw, "user-agent"),
 		Route: v.route, Variant: v.pool, Version: v.version, Attempts: r.attempts, Error: r.kind.failure().code,
 		Status: r.status, BytesIn: r.c.bodyRead, BytesOut: r.bytesOut,
 		Duration: d, Connect: r.connect, FirstByte: r.firstByte,
+	}
+	if r.head != nil {
+		e.Method = r.head.Method()
 	}
 	if r.last != nil {
 		e.Endpoint = r.last.Address

@@ -177,10 +177,7 @@ func (p *response) saysBody() bool {
 
 func (r *request) toClient(b []byte) kind {
 	if r.c.send(b) != nil {
-		if r.c.interruptedBy() == reasonTotal {
-			return totalTimeout
-		}
-		return clientGone
+		return clientGone // or so slow that it comes to the same
 	}
 	return success
 }

@@ -76,16 +76,15 @@ func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, 
 	for _, c := range cfg.Pools {
 		pl := &pool{generation: generation}
 		prev := old.pool(c.Name)
-		if prev != nil {
-			pl.Pool = balancer.NewPool(c, prev.Pool, p.poolOptions())
-			if reflect.DeepEqual(prev.Config(), c) {
-				pl.generation = prev.generation
-			}
-		} else {
+		switch {
+		case prev == nil:
 			pl.Pool = balancer.NewPool(c, nil, p.poolOptions())
-		}
-		if pl.generation == generation {
-			changes = append(changes, changed("pool", c.Name, prev != nil))
+			changes = append(changes, changed("pool", c.Name, false))
+		case reflect.DeepEqual(prev.Config(), c):
+			pl = prev
+		default:
+			pl.Pool = balancer.NewPool(c, prev.Pool, p.poolOptions())
+			changes = append(changes, changed("pool", c.Name, true))
 		}
 		byName[c.Name] = pl.Pool
 		t.pools = append(t.pools, pl)

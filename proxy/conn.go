@@ -204,6 +204,9 @@ func (c *conn) interruptedBy() reason {
 func (c *conn) attach(e *epConn) {
 	c.mu.Lock()
 	c.ep = e
+	if c.reason != reasonNone { // it came while e was dialed
+		e.interrupt()
+	}
 	c.mu.Unlock()
 }
 

@@ -198,7 +198,7 @@ func (l *listener) serve(tcp *net.TCPConn) {
 	case c.cut && c.hard:
 		c.reset()
 		return
-	case c.linger && !c.broken:
+	case !c.broken && !c.eof && (c.linger || c.readable()):
 		c.lingerClose()
 	}
 	c.close()
@@ -206,7 +206,13 @@ func (l *listener) serve(tcp *net.TCPConn) {
 
 // converse serves requests until the connection ends or has been idle for a while. In the latter case
 // it waits for the next request without the buffers that fasthttp holds, and returns true.
-func (l *listener) converse(c *conn) bool {
+func (l *listener) converse(c *conn) (more bool) {
+	defer func() {
+		if v := recover(); v != nil { // outside a request: in fasthttp, or in weir's own recovery
+			l.p.panicked(v)
+			more = false
+		}
+	}()
 	c.parked = false
 	s := l.server.Load()
 	c.bufferSize = s.ReadBufferSize

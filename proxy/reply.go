@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -58,10 +59,9 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 	if why != reasonNone && why != reasonTimeout {
 		return
 	}
-	*r = request{p: p, c: c, ctx: ctx, closing: true, wide: r.wide, lookup: r.lookup}
+	*r = request{p: p, c: c, ctx: ctx, start: time.Now(), client: c.peer, closing: true, lookup: r.lookup}
 	r.identify()
 	r.kind = headProblem(c, err, why)
-	p.badRequests.add(r.kind.failure().reason)
 	c.forgive()
 	c.phase.Store(phaseBusy)
 	r.reply()

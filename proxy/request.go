@@ -55,7 +55,6 @@ type request struct {
 
 	buf     *buffers
 	scratch [scratchLen]byte
-	wide    []byte // for a normalised path that differs from the target
 	lookup  func(name string) []byte
 }
 
@@ -130,7 +129,7 @@ func (r *request) begin(p *Proxy, ctx *fasthttp.RequestCtx) {
 	*r = request{
 		p: p, c: c, ctx: ctx, head: h, raw: h.RawHeaders(), table: p.table.Load(), start: time.Now(),
 		http10: !h.IsHTTP11(), method: methodIndex(h.Method()), target: h.RequestURI(), client: c.peer,
-		wide: r.wide, lookup: r.lookup,
+		lookup: r.lookup,
 	}
 	r.isHead = methods[r.method] == "HEAD"
 	c.bodyRead, c.bodyRaw = 0, 0
@@ -145,7 +144,7 @@ func (r *request) admit() kind {
 	if r.authority != nil {
 		host = r.authority
 	}
-	path, ok := normalisePath(r.wide, r.target)
+	path, ok := normalisePath(nil, r.target)
 	if !ok && !(string(r.target) == "*" && methods[r.method] == "OPTIONS") {
 		r.valid = false
 		return malformed
