@@ -168,7 +168,7 @@ func (s *chunkScanner) keepTrailer(line []byte) bool {
 	for colon < len(line) && tokenByte[line[colon]] {
 		colon++
 	}
-	if colon == 0 || line[colon] != ':' || !clean(line) {
+	if colon == 0 || line[colon] != ':' || controls(line[:len(line)-2]) {
 		return false
 	}
 	name := line[:colon]

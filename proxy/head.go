@@ -129,10 +129,8 @@ func (p *response) parse(b []byte, size int) bool {
 	}
 	p.status, p.http10, p.size = int(status), line[7] == '0', size
 	p.line = span{9, int32(len(line))}
-	for _, c := range line {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
+	if controls(line) {
+		return false
 	}
 	p.at, p.end = nl+1, size-1
 	if b[p.end-1] == '\r' && p.end > p.at {
@@ -145,6 +143,16 @@ func (p *response) parse(b []byte, size int) bool {
 		return false
 	}
 	return clean(b)
+}
+
+// controls reports whether a line holds control characters other than the tab.
+func controls(line []byte) bool {
+	for _, c := range line {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 // clean reports whether every carriage return stands before a line feed, and no NUL anywhere: what
