@@ -71,7 +71,7 @@ func (p *Proxy) reloadTime(err error) time.Time {
 func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, error) {
 	old := p.table.Load()
 	t := &table{cfg: cfg, generation: generation, router: newRouter(cfg.Routes), trusted: cfg.TrustedProxies}
-	var changes []string
+	changes := changedSections(old.cfg, cfg)
 	byName := map[string]*balancer.Pool{}
 	for _, c := range cfg.Pools {
 		pl := &pool{generation: generation}

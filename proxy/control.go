@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -149,6 +150,28 @@ func (t *table) route(name string) *route {
 func (t *table) has(key variantKey) bool {
 	r := t.route(key.route)
 	return r != nil && (key.pool == "" || slices.ContainsFunc(r.variants, func(v *variant) bool { return v.pool == key.pool }))
+}
+
+// changedSections names the sections beside pools and routes that differ; all are new to the first
+// configuration, which says nothing.
+func changedSections(old, next *config.Config) (lines []string) {
+	if len(old.Listeners) == 0 {
+		return nil
+	}
+	for _, s := range []struct {
+		name      string
+		old, next any
+	}{
+		{"listeners", old.Listeners, next.Listeners},
+		{"trusted_proxies", old.TrustedProxies, next.TrustedProxies},
+		{"admin", old.Admin, next.Admin},
+		{"log", old.Log, next.Log},
+	} {
+		if !reflect.DeepEqual(s.old, s.next) {
+			lines = append(lines, s.name+" changed")
+		}
+	}
+	return lines
 }
 
 func changed(what, name string, existed bool) string {
