@@ -29,6 +29,7 @@ type conn struct {
 	phase    atomic.Int32
 	deadline atomic.Int64 // coarse clock at which the operation under way is late; 0: never
 	total    atomic.Int64 // the same for the whole request
+	parkAt   atomic.Int64 // and at which an idle connection gives its buffers back
 
 	// mu orders the watch's interrupts against the owner letting go of the endpoint's connection
 	// or of the reason.
@@ -102,6 +103,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	switch {
 	case phase == phaseIdle:
+		c.parkAt.Store(c.listener.clock.after(parkAfter))
 		c.deadline.Store(c.listener.clock.after(c.idleWait))
 	case phase != phaseHead || c.sawHead:
 		c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Body))

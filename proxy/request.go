@@ -123,7 +123,11 @@ func headRead(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 // begin resets the request for the head that fasthttp has parsed.
 func (r *request) begin(p *Proxy, ctx *fasthttp.RequestCtx) {
 	c := ctx.Conn().(*conn)
-	c.phase.Store(phaseBusy)
+	if c.phase.Load() == phaseIdle { // pipelined: its head was read together with the one before
+		c.enter(phaseBusy)
+	} else {
+		c.phase.Store(phaseBusy)
+	}
 	c.deadline.Store(0)
 	h := &ctx.Request.Header
 	*r = request{
@@ -294,6 +298,7 @@ func (r *request) finish() {
 	c.deadline.Store(0)
 	c.idleWait = c.listener.settings.Load().Timeouts.KeepAlive
 	r.admitted = false
+	c.parkAt.Store(c.listener.clock.after(parkAfter))
 	c.phase.Store(phaseIdle)
 }
 

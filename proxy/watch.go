@@ -122,7 +122,7 @@ func (c *conn) inspect(now int64) {
 	phase := c.phase.Load()
 	deadline, total := c.deadline.Load(), c.total.Load()
 	late := deadline != 0 && now > deadline
-	if phase == phaseIdle && !late && (deadline == 0 || now < deadline-int64(c.idleWait)+int64(parkAfter)) {
+	if phase == phaseIdle && !late && now < c.parkAt.Load() {
 		return
 	}
 	if phase == phaseDetached && !late {
