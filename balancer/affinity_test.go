@@ -81,11 +81,11 @@ func TestEveryPositiveWeightHasItsBuckets(t *testing.T) {
 
 func TestChangesMoveTheFewestBucketsAndUndoExactly(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	for range 60 {
+	for range 20 {
 		n := 2 + r.IntN(4)
 		v := variants(make([]float64, n)...)
 		s := NewSplit("s", reweighted(v, randomWeights(r, n)...), nil)
-		for range 5 {
+		for range 4 {
 			next := NewSplit("s", reweighted(v, randomWeights(r, n)...), s)
 			a, b := assignment(s), assignment(next)
 			if got, want := moved(a, b), fewest(a, b); got != want {
@@ -179,7 +179,7 @@ func TestTwoVariantsDependOnTheWeightsAlone(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	v := variants(1, 1)
 	s := NewSplit("s", v, nil)
-	for range 100 {
+	for range 40 {
 		weights := randomWeights(r, 2)
 		s = NewSplit("s", reweighted(v, weights...), s)
 		fresh := NewSplit("s", reweighted(v, weights...), nil)
