@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -79,9 +80,28 @@ func (r *report) faultAt(pos position, key, format string, args ...any) {
 		return
 	}
 	r.faults = append(r.faults, Fault{
-		File: r.file, Line: pos.line, Column: pos.column, Key: key, Message: fmt.Sprintf(format, args...),
+		File: r.file, Line: pos.line, Column: pos.column, Key: key,
+		Message: oneLine(fmt.Sprintf(format, args...)),
 	})
 }
+
+// oneLine escapes what a message quotes from the file and a terminal would act upon.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	var out strings.Builder
+	for _, r := range s {
+		if unprintable(r) {
+			out.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+			continue
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
+}
+
+func unprintable(r rune) bool { return !strconv.IsPrint(r) }
 
 // fault records a fault at the key's value, or at the nearest enclosing value when the
 // file leaves the key out.

@@ -143,11 +143,11 @@ func connectionsShape() shape[Connections] {
 func routesShape() shape[[]Route] {
 	return list[Route]{noun: "route", least: 1, fresh: DefaultRoute, elem: object[Route]{fields: []field[Route]{
 		key("name", nameShape(), func(r *Route) *string { return &r.Name },
-			"Unique; written like the name of a pool.").must(),
+			"The name of the route, unique among routes; written like the name of a pool.").must(),
 		key("match", matchShape(), func(r *Route) *Match { return &r.Match },
 			"Which requests; every part is optional, all that are given must hold. Without any it is every request."),
 		key("split", splitShape(), func(r *Route) *[]Variant { return &r.Split },
-			"The variants: pools with their relative weights; 0 takes no new requests. Positive weights are exact to a hundredth of a percent of the requests, or finer without affinity.").must(),
+			"The variants: pools with their relative weights. Fractions are allowed, to a hundredth of a percent of the sum; 0 takes no new requests.").must(),
 		key("affinity", affinityShape(), func(r *Route) **Affinity { return &r.Affinity },
 			"Keeps a subject (a user, a tenant) on its variant. Absent: every request is given a variant by chance."),
 		key("timeouts", object[RouteTimeouts]{fields: []field[RouteTimeouts]{
@@ -166,7 +166,7 @@ func routesShape() shape[[]Route] {
 }
 
 func matchShape() shape[Match] {
-	return object[Match]{fields: []field[Match]{
+	return object[Match]{exclusive: []string{"path", "path_prefix", "path_regex"}, fields: []field[Match]{
 		key("host", hostShape(), func(m *Match) *string { return &m.Host },
 			"The host, without port; exact, or *.example.com for every name below example.com."),
 		key("path", matchPathShape(parsePath), func(m *Match) *string { return &m.Path },

@@ -92,6 +92,9 @@ func countShape(least int) shape[int] {
 		want: "a whole number", numeric: []string{"!!int"},
 		parse: func(s string) (int, error) {
 			n, err := strconv.Atoi(s)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				return 0, fmt.Errorf("%q is no whole number; write one from %d to %d", clip(s), least, most)
+			}
 			if err != nil || n < least || n > most {
 				return 0, fmt.Errorf("%q is out of range; write a whole number from %d to %d", clip(s), least, most)
 			}
@@ -243,7 +246,9 @@ func parseAffinityKey(s string) (affinityKey, error) {
 			err = errors.New("client_ip takes no name; write client_ip alone")
 		}
 	case AffinityHeader, AffinityCookie:
-		err = checkToken(name, source)
+		if cause := checkToken(name, source); cause != nil {
+			err = fmt.Errorf("%w; %s", cause, want)
+		}
 	case AffinityQuery:
 		if name == "" || strings.ContainsFunc(name, control) {
 			err = fmt.Errorf("the name of the query parameter is missing or has a control character; %s", want)

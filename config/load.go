@@ -128,7 +128,7 @@ func (d *decoder) checkText(data []byte) bool {
 			d.faultAt(at, "", "byte 0x%02x is not UTF-8; save the file as UTF-8", rest[0])
 			return false
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r':
-			d.faultAt(at, "", "control character 0x%02x; remove it, or write it as \\x%02x in double quotes", r, r)
+			d.faultAt(at, "", "control character 0x%02x; remove it", r)
 			return false
 		}
 		at.column++
@@ -148,8 +148,12 @@ func (d *decoder) faultSyntax(err error, data []byte) {
 		if cause.ContextMsg != "" {
 			message += " " + cause.ContextMsg
 		}
-		if cause.Mark.Line > 0 {
-			at = position{cause.Mark.Line, max(cause.Mark.Column, 1)}
+		mark := cause.Mark
+		if strings.Contains(message, "end of stream") && cause.ContextMark.Line > 0 {
+			mark = cause.ContextMark // where it was opened says more than where the file ends
+		}
+		if mark.Line > 0 {
+			at = position{mark.Line, max(mark.Column, 1)}
 		}
 	}
 	d.faultAt(at, "", "not valid YAML: %s%s", message, syntaxHint(message, lineOf(data, at.line)))
@@ -157,15 +161,17 @@ func (d *decoder) faultSyntax(err error, data []byte) {
 
 func syntaxHint(message, line string) string {
 	switch {
-	case strings.Contains(message, "unknown anchor"):
+	case strings.Contains(message, "anchor") || strings.Contains(message, "alias"):
 		return "; anchors and aliases (& and *) are not supported: write the value out, or put it in quotes"
+	case strings.Contains(message, "quoted scalar"):
+		return "; close the quote"
 	case strings.Contains(message, "max depth"):
 		return "; weir.yaml never needs that: look for brackets that are not closed"
 	case strings.HasPrefix(strings.TrimLeft(line, " "), "\t"):
 		return "; indent with spaces, not with tabs"
 	case strings.Contains(line, "${") && strings.ContainsAny(line, "[{"):
 		return `; inside [ ] and { } put a variable in quotes, as in "${VAR}"`
-	case strings.Contains(message, "mapping values are not allowed"):
+	case strings.Contains(message, "mapping values are not allowed"), strings.Contains(message, "did not find expected key"):
 		return "; check the indentation, and put a value that has a colon and a blank in quotes"
 	}
 	return ""

@@ -30,8 +30,8 @@ type sizeUnit struct {
 // sizeUnits lists the units, in the order String tries them.
 func sizeUnits() []sizeUnit {
 	return []sizeUnit{
-		{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB},
-		{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"kB", 1e3}, {"B", 1},
+		{"TiB", TiB}, {"TB", 1e12}, {"GiB", GiB}, {"GB", 1e9}, {"MiB", MiB}, {"MB", 1e6},
+		{"KiB", KiB}, {"KB", 1e3}, {"kB", 1e3}, {"B", 1},
 	}
 }
 
@@ -63,11 +63,9 @@ func ParseSize(s string) (Size, error) {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange), err == nil && n > math.MaxInt64/int64(factor):
-		return 0, fmt.Errorf("%q is too large", clip(s))
-	case err != nil || strings.HasPrefix(digits, "+"):
+		return 0, fmt.Errorf("%q is too large; the most is %d bytes", clip(s), int64(math.MaxInt64))
+	case err != nil || n < 0 || strings.HasPrefix(digits, "+"):
 		return 0, fmt.Errorf("%q is no size; write a whole number of bytes and a unit, as in 64KiB, 4MiB or 1GB", clip(s))
-	case n < 0:
-		return 0, fmt.Errorf("%q is less than 0", clip(s))
 	}
 	return Size(n) * factor, nil
 }

@@ -80,6 +80,9 @@ func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(name, value
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
+		if name.Kind == yaml.AliasNode {
+			continue // has a fault already
+		}
 		if name.Kind != yaml.ScalarNode || name.ShortTag() == "!!null" {
 			d.faultAt(positionOf(name), key, "found %s as a key; want a name", describe(name))
 			continue
@@ -99,7 +102,11 @@ func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(name, value
 }
 
 // object is a mapping with known keys.
-type object[T any] struct{ fields []field[T] }
+type object[T any] struct {
+	fields []field[T]
+	// exclusive names keys of which a file has at most one.
+	exclusive []string
+}
 
 // field is one key of an object.
 type field[T any] struct {
@@ -138,6 +145,7 @@ func (o object[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
 	if !d.is(n, yaml.MappingNode, key, "a mapping with "+choices(o.names(), "")) {
 		return
 	}
+	meant := map[string]bool{} // keys that are there, but misspelt
 	d.entries(n, key, "key", func(name, value *yaml.Node) {
 		at := child(key, name.Value)
 		i := slices.IndexFunc(o.fields, func(f field[T]) bool { return f.name == name.Value })
@@ -145,16 +153,30 @@ func (o object[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
 			hint := ""
 			if near := nearest(name.Value, o.names()); near != "" {
 				hint = "did you mean " + near + "? "
+				meant[near] = true
 			}
 			d.faultAt(positionOf(name), at, "unknown key %q; %sknown here: %s", clip(name.Value), hint, choices(o.names(), ""))
 			return
 		}
 		o.fields[i].decode(d, value, at, into)
 	})
+	o.checkExclusive(d, key)
 	for _, f := range o.fields {
-		if at := child(key, f.name); f.required && !d.wrote(at) {
-			d.fault(at, "is missing; it is required: %s", lowerFirst(f.doc))
+		if at := child(key, f.name); f.required && !d.wrote(at) && !meant[f.name] {
+			d.fault(at, "is missing; it is required: %s", clause(f.doc))
 		}
+	}
+}
+
+func (o object[T]) checkExclusive(d *decoder, key string) {
+	var given []string
+	for _, name := range o.exclusive {
+		if d.wrote(child(key, name)) {
+			given = append(given, name)
+		}
+	}
+	if len(given) > 1 {
+		d.faultAt(d.keyOf(child(key, given[1])), key, "%s are given; keep one", choices(given, "and"))
 	}
 }
 
@@ -183,7 +205,25 @@ func (o object[T]) schema(preset *T) schema {
 	if len(required) > 0 {
 		s["required"] = required
 	}
+	if len(o.exclusive) > 0 {
+		s["dependentSchemas"] = o.exclusiveSchema()
+	}
 	return s
+}
+
+// exclusiveSchema forbids, beside each exclusive key, the others.
+func (o object[T]) exclusiveSchema() schema {
+	beside := schema{}
+	for _, name := range o.exclusive {
+		others := schema{}
+		for _, other := range o.exclusive {
+			if other != name {
+				others[other] = false
+			}
+		}
+		beside[name] = schema{"properties": others}
+	}
+	return beside
 }
 
 // list is a sequence of values of one shape.
@@ -246,7 +286,7 @@ type named[T any] struct {
 }
 
 func (m named[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
-	if !d.is(n, yaml.MappingNode, key, "a mapping from "+m.noun+" to value") {
+	if !d.is(n, yaml.MappingNode, key, "a mapping with a key for every "+m.noun) {
 		return
 	}
 	if len(n.Content) < m.least {
@@ -309,8 +349,9 @@ func flowIfShort(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// lowerFirst turns a sentence into a clause.
-func lowerFirst(s string) string {
+// clause turns the first sentence of a text into a part of another.
+func clause(s string) string {
+	s, _, _ = strings.Cut(s, ". ")
 	s = strings.TrimSuffix(s, ".")
 	if len(s) > 1 && s[1] >= 'a' && s[1] <= 'z' {
 		return strings.ToLower(s[:1]) + s[1:]

@@ -193,7 +193,7 @@ func (o orOff[T]) encode(v *T) *yaml.Node {
 }
 
 func (o orOff[T]) schema(preset *T) schema {
-	return schema{"anyOf": []any{offSchema(), o.inner.schema(preset)}}
+	return orVariable(offSchema(), o.inner.schema(preset))
 }
 
 // brief is the shape of a mapping that may be written as one scalar while the rest of it

@@ -51,6 +51,7 @@ func validateAdmin(r *report, c *Config) {
 	for i, l := range c.Listeners {
 		if sameSocket(l.Address, c.Admin.Address) {
 			r.fault(at, "%s overlaps %s.address %s; the admin listener needs a port of its own", c.Admin.Address, item("listeners", i), l.Address)
+			break
 		}
 	}
 }
@@ -74,11 +75,11 @@ func everyInterface(host string) bool {
 func validatePool(r *report, c *Config, p *Pool) {
 	at := child("pools", p.Name)
 	validateEndpoints(r, c, p.Endpoints, child(at, "endpoints"))
-	if timeout := child(at, "probe.timeout"); p.Probe != nil && r.sound(child(at, "probe")) && p.Probe.Timeout > p.Probe.Interval {
+	if timeout := child(child(at, "probe"), "timeout"); p.Probe != nil && r.sound(child(at, "probe")) && p.Probe.Timeout > p.Probe.Interval {
 		r.fault(timeout, "%s is longer than the interval %s, so that probes would overlap; write at most the interval",
 			FormatDuration(p.Probe.Timeout), FormatDuration(p.Probe.Interval))
 	}
-	if idle := child(at, "connections.idle"); r.sound(child(at, "connections")) && p.Connections.Idle > p.Connections.Max {
+	if idle := child(child(at, "connections"), "idle"); r.sound(child(at, "connections")) && p.Connections.Idle > p.Connections.Max {
 		r.fault(idle, "%d is more than max %d; write at most max", p.Connections.Idle, p.Connections.Max)
 	}
 }
@@ -96,7 +97,7 @@ func validateEndpoints(r *report, c *Config, endpoints []Endpoint, at string) {
 		}
 		first[e.Address] = i
 		if j := slices.IndexFunc(c.Listeners, func(l Listener) bool { return reaches(e.Address, l.Address) }); j >= 0 {
-			r.fault(item(at, i), "%s is this weir's own %s, so that requests would go in circles; write the address of a model server",
+			r.fault(item(at, i), "%s is %s of this weir itself, so that requests would go in circles; write the address of a model server",
 				e.Address, item("listeners", j))
 		}
 	}
@@ -177,15 +178,6 @@ func validateRoute(r *report, c *Config, route *Route, at string) {
 }
 
 func validateMatch(r *report, m *Match, at string) {
-	var kinds []string
-	for _, kind := range []string{"path", "path_prefix", "path_regex"} {
-		if r.wrote(child(at, kind)) {
-			kinds = append(kinds, kind)
-		}
-	}
-	if len(kinds) > 1 {
-		r.faultAt(r.keyOf(child(at, kinds[1])), at, "%s are given; keep one", choices(kinds, "and"))
-	}
 	for i, method := range m.Methods {
 		if method != "" && slices.Contains(m.Methods[:i], method) {
 			r.fault(item(child(at, "methods"), i), "duplicate method %s; name it once", method)

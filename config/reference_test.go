@@ -1,0 +1,184 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+)
+
+// referenceExample gives reference.yaml the values that have no default. It has every key.
+const referenceExample = `
+listeners: [{address: "127.0.0.1:8080"}]
+trusted_proxies: [10.0.0.0/8, 192.0.2.7]
+pools:
+  blue:
+    version: v1.0.0
+    endpoints: ["127.0.0.1:8001", {address: "model-blue.example.com:8002", weight: 2}]
+  green:
+    version: v2.0.0
+    endpoints: ["127.0.0.1:8003"]
+    probe: off
+routes:
+  - name: predict
+    match: {host: ml-api.example.com, path: /predict, methods: [POST], headers: {X-Tenant: acme}}
+    split: {blue: 90, green: 10}
+    affinity: {key: "header:X-User-ID"}
+    limits: {body: 4MiB}
+  - name: models
+    match: {host: "*.example.com", path_prefix: /v2/models}
+    split: {blue: 99.5, green: 0.5}
+    affinity: {key: "cookie:session", fallback: client_ip}
+  - name: versions
+    match: {path_regex: '^/v[0-9]+/infer$'}
+    split: {green: 1}
+`
+
+const referenceHead = `# reference.yaml: every key of weir.yaml with its default and meaning.
+#
+# A file needs only listeners, pools and routes. Keys without a default stand with an example.
+# Unknown keys, duplicate keys and wrong types are faults; "weir check FILE" shows all of them.
+#
+# Durations have units (10s, 1m30s, 500ms). Sizes are bytes (65536) or have units: KiB, MiB and
+# GiB are powers of 1024, KB, MB and GB powers of 1000. Values may hold environment variables:
+# ${VAR}, ${VAR:-default} or ${VAR:?message}; $$ is a plain dollar sign. Inside [ ] and { } they
+# need quotes. Anchors, aliases, merge keys and tags of YAML are not supported.
+#
+# Written from the key table in the code by "go test ./config -run Reference -update".
+
+`
+
+func TestReferenceIsCurrent(t *testing.T) {
+	const path = "reference.yaml"
+	want := writeReference(t)
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, readTest(t, path)); diff != "" {
+		t.Errorf("%s is not what the key table says; write it anew with -update (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestReferenceLoads(t *testing.T) {
+	c, err := Load("reference.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := Parse("reference.yaml", []byte(referenceExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example, c, byText); diff != "" {
+		t.Errorf("what reference.yaml shows differs from the defaults (-defaults +reference):\n%s", diff)
+	}
+}
+
+// TestReferenceHasEveryKey reads the file as any YAML tool would and compares its keys, and
+// the defaults in its comments, with the key table.
+func TestReferenceHasEveryKey(t *testing.T) {
+	var document yaml.Node
+	if err := yaml.Load([]byte(readTest(t, "reference.yaml")), &document); err != nil {
+		t.Fatal(err)
+	}
+	keys := tableKeys(t)
+	first := map[string]*yaml.Node{} // the first key node of each path
+	values := map[string][]string{}
+	walkKeys(document.Content[0], "", func(path string, name, value *yaml.Node) {
+		if first[path] == nil {
+			first[path] = name
+		}
+		values[path] = append(values[path], value.Value)
+	})
+	for _, path := range slices.Sorted(maps.Keys(keys)) {
+		name := first[path]
+		if name == nil {
+			t.Errorf("%s is not in reference.yaml", path)
+			continue
+		}
+		comment := strings.Join(strings.Fields(strings.ReplaceAll(name.HeadComment, "#", "")), " ")
+		if comment == "" {
+			t.Errorf("%s has no comment", path)
+		}
+		standard, ok := keys[path]["default"]
+		if !ok {
+			continue
+		}
+		if want := fmt.Sprintf("Default: %v.", standard); !strings.Contains(comment, want) {
+			t.Errorf("the comment of %s is %q, want %q in it", path, comment, want)
+		}
+		if values[path][0] != fmt.Sprint(standard) && path != "pools.*.endpoints[].weight" {
+			t.Errorf("%s shows %s first, want its default %v", path, values[path][0], standard)
+		}
+	}
+}
+
+// tableKeys returns the schema of every key by its path, with [] for any item of a list
+// and * for any name.
+func tableKeys(t *testing.T) map[string]schema {
+	t.Helper()
+	var root schema
+	if err := json.Unmarshal(Schema(), &root); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]schema{}
+	var walk func(s schema, path string)
+	walk = func(s schema, path string) {
+		for name, property := range properties(s) {
+			keys[join(path, name)] = property
+			walk(property, join(path, name))
+		}
+		if items, ok := s["items"].(schema); ok {
+			walk(items, path+"[]")
+		}
+		if named, ok := s["additionalProperties"].(schema); ok {
+			walk(named, join(path, "*"))
+		}
+	}
+	walk(root, "")
+	if len(keys) < 40 {
+		t.Fatalf("only %d keys in the schema", len(keys))
+	}
+	return keys
+}
+
+// properties returns the keys of an object's schema, or of the alternative that is an object.
+func properties(s schema) map[string]schema {
+	found := map[string]schema{}
+	alternatives, _ := s["anyOf"].([]any)
+	for _, alternative := range append(alternatives, s) {
+		known, _ := alternative.(schema)["properties"].(schema)
+		for name, property := range known {
+			found[name] = property.(schema)
+		}
+	}
+	return found
+}
+
+func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+
+// walkKeys visits the keys of a YAML tree under the paths that tableKeys uses.
+func walkKeys(n *yaml.Node, path string, visit func(path string, name, value *yaml.Node)) {
+	switch n.Kind {
+	case yaml.SequenceNode:
+		for _, c := range n.Content {
+			walkKeys(c, path+"[]", visit)
+		}
+	case yaml.MappingNode:
+		for i := 0; i < len(n.Content); i += 2 {
+			at := join(path, n.Content[i].Value)
+			if path == "pools" || path == "routes[].split" || path == "routes[].match.headers" {
+				at = path + ".*"
+			}
+			visit(at, n.Content[i], n.Content[i+1])
+			walkKeys(n.Content[i+1], at, visit)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+)
+
+func compileSchema(t testing.TB) *jsonschema.Schema {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("weir.schema.json", document); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("weir.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// plainValue reads a file as an editor would, without weir's loader. It fails for files
+// that are no JSON in the clothes of YAML.
+func plainValue(data []byte) (any, error) {
+	var value any
+	if err := yaml.Load(data, &value); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(text))
+}
+
+func TestSchemaAcceptsGoodFiles(t *testing.T) {
+	compiled := compileSchema(t)
+	for _, path := range append(files(t, "good"), "reference.yaml") {
+		value, err := plainValue([]byte(readTest(t, path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := compiled.Validate(value); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestSchemaAcceptsEffectiveConfiguration(t *testing.T) {
+	compiled := compileSchema(t)
+	for _, path := range files(t, "good") {
+		c, err := parse("weir.yaml", []byte(readTest(t, path)), testEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for form, render := range map[string]func(*Config) ([]byte, error){"YAML": Render, "JSON": RenderJSON} {
+			data, err := render(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value, err := plainValue(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := compiled.Validate(value); err != nil {
+				t.Errorf("%s rendered as %s: %v", path, form, err)
+			}
+		}
+	}
+}
+
+// TestSchemaRefusesBadFiles says for each bad file whether the schema sees its fault. What
+// it cannot see holds between values, or in the environment, or is beyond a pattern.
+func TestSchemaRefusesBadFiles(t *testing.T) {
+	invisible := []string{
+		"admin_not_loopback.yaml",
+		"anchor.yaml",
+		"anchored_key.yaml",
+		"connections.yaml",
+		"duplicate_endpoint.yaml",
+		"duplicate_header.yaml",
+		"duplicate_listener.yaml",
+		"duplicate_match.yaml",
+		"duplicate_match_everything.yaml",
+		"duplicate_method.yaml",
+		"duplicate_route.yaml",
+		"merge_key.yaml",
+		"own_listener.yaml",
+		"route_body.yaml",
+		"trusted_proxies.yaml",
+		"unknown_pool.yaml",
+		"variables.yaml",
+	}
+	compiled := compileSchema(t)
+	accepted := map[string]bool{}
+	for _, path := range files(t, "bad") {
+		value, err := plainValue([]byte(readTest(t, path)))
+		if err == nil && compiled.Validate(value) == nil {
+			accepted[filepath.Base(path)] = true
+		}
+	}
+	if diff := cmp.Diff(invisible, slices.Sorted(maps.Keys(accepted))); diff != "" {
+		t.Errorf("bad files that the schema accepts (-want +got):\n%s", diff)
+	}
+}
+
+func TestSchemaShowsDefaults(t *testing.T) {
+	keys := tableKeys(t)
+	f := func(path string, want any) {
+		t.Helper()
+		if diff := cmp.Diff(want, keys[path]["default"]); diff != "" {
+			t.Errorf("default of %s (-want +got):\n%s", path, diff)
+		}
+	}
+	f("listeners[].timeouts.header", "10s")
+	f("listeners[].limits.connections", float64(100000))
+	f("listeners[].limits.uri", "16KiB")
+	f("admin.address", "127.0.0.1:9901")
+	f("pools.*.policy", "least_request")
+	f("pools.*.probe.status", "200-299")
+	f("pools.*.endpoints[].weight", float64(1))
+	f("routes[].timeouts.total", "5m")
+	f("routes[].affinity.fallback", "random")
+	f("routes[].limits.body", nil)
+	f("routes[].name", nil)
+	f("listeners[].address", nil)
+}
