@@ -1,0 +1,280 @@
+package backend
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"weir/backend/tensor"
+)
+
+// versionHeader and modelHeader tell on an inference's response which model answered.
+const (
+	versionHeader = "X-Model-Version"
+	modelHeader   = "X-Model-Name"
+)
+
+// predict answers the guide's POST /predict {"features": [...]}, one row for the first model.
+func (s *Server) predict(ctx *fasthttp.RequestCtx) *fault {
+	begun := s.options.Now()
+	models, f := s.loadedModels()
+	if f != nil {
+		s.unnamed.count(f)
+		return f
+	}
+	m := models.first()
+	return s.account(ctx, m, func() *fault {
+		raw, f := body(ctx)
+		if f != nil {
+			return f
+		}
+		inputs, err := m.parseFeatures(raw)
+		if err != nil {
+			return badInput(m, err)
+		}
+		outputs, f := s.run(m, inputs)
+		if f != nil {
+			return f
+		}
+		if m.reading.rows(outputs) < 1 {
+			return &fault{fasthttp.StatusInternalServerError, faultModel, "the model gave no prediction for its input"}
+		}
+		var p prediction
+		m.reading.row(outputs, 0, &p)
+		latency := s.options.Now().Sub(begun)
+		answerBody, err := m.appendPrediction(nil, &p, latency)
+		if err != nil {
+			return &fault{fasthttp.StatusInternalServerError, faultModel, err.Error()}
+		}
+		s.succeeded(m, inputs, outputs, begun.Add(latency), latency)
+		ctx.SetContentType("application/json")
+		ctx.Response.SetBodyRaw(answerBody)
+		s.logPrediction(ctx, m, &p, latency)
+		return nil
+	})
+}
+
+// account counts a request for the model m around what answers it, whatever the outcome.
+func (s *Server) account(ctx *fasthttp.RequestCtx, m *Model, do func() *fault) (f *fault) {
+	ctx.Response.Header.Set(modelHeader, m.Name)
+	ctx.Response.Header.Set(versionHeader, m.Version)
+	s.meter.begin()
+	failed := true // when do panics
+	defer func() {
+		if failed {
+			m.metrics.failure.Inc()
+		}
+		s.meter.end(failed)
+	}()
+	f = do()
+	failed = f != nil && f.server()
+	if f != nil {
+		m.metrics.errors.count(f)
+	}
+	if f != nil && f.kind == faultModel {
+		s.log.Error("the model failed on a valid request", zap.String("model", m.Name),
+			zap.String("model_version", m.Version), zap.String("error", f.message))
+	}
+	return f
+}
+
+// run runs the model when a worker is free.
+func (s *Server) run(m *Model, inputs []tensor.Tensor) (outputs []tensor.Tensor, f *fault) {
+	var err error
+	if busy := s.meter.work(func() { outputs, err = m.runner.Run(inputs) }); busy != nil {
+		return nil, &fault{fasthttp.StatusServiceUnavailable, faultOverload, "too many requests wait already; try again soon"}
+	}
+	if err != nil {
+		// The request fits what the model says it takes, so the failure is the model's.
+		return nil, &fault{fasthttp.StatusInternalServerError, faultModel, "the model failed: " + err.Error()}
+	}
+	return outputs, nil
+}
+
+// succeeded counts a success and what was predicted.
+func (s *Server) succeeded(m *Model, inputs, outputs []tensor.Tensor, at time.Time, latency time.Duration) {
+	m.lastPrediction.Store(at.UnixNano())
+	m.metrics.success.Inc()
+	m.metrics.latency.Observe(latency.Seconds())
+	if m.metrics.features != nil {
+		observe(m.metrics.features, &inputs[0])
+	}
+	var p prediction
+	for i := range m.reading.rows(outputs) {
+		m.reading.row(outputs, i, &p)
+		if score, ok := p.confidence(m.reading.kind); ok {
+			m.metrics.score.Observe(score)
+			m.metrics.distribution.Observe(score)
+		}
+	}
+}
+
+// parseFeatures reads {"features": [...]} as one row of the model's only input.
+func (m *Model) parseFeatures(raw []byte) ([]tensor.Tensor, error) {
+	if m.reading.kind == otherModel {
+		return nil, errors.New("the model gives neither a class nor a value, so /predict cannot ask it; use POST /v2/models/" + m.Name + "/infer")
+	}
+	if len(m.signature.Inputs) != 1 {
+		return nil, errors.New("the model has several inputs, which /predict cannot give it; use POST /v2/models/" + m.Name + "/infer")
+	}
+	spec := m.signature.Inputs[0]
+	s := &scanner{data: raw}
+	row := tensor.Tensor{Name: spec.Name, Type: spec.Type}
+	var seen keySet
+	err := s.object(func(key []byte) error {
+		if string(key) != "features" {
+			return s.skip()
+		}
+		if err := seen.add(keyData, "features"); err != nil {
+			return err
+		}
+		count, err := s.count()
+		if err != nil {
+			return within("features", err)
+		}
+		if row.Shape, err = rowShape(spec.Shape, count); err != nil {
+			return within("features", err)
+		}
+		return within("features", s.tensorData(&row))
+	})
+	if err == nil {
+		err = s.end()
+	}
+	if err == nil && seen == 0 {
+		err = errors.New(`no "features"; want {"features": [...]}`)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.arrange([]tensor.Tensor{row})
+}
+
+// count is how many elements the flat array that follows has; it is not read.
+func (s *scanner) count() (int64, error) {
+	n := int64(0)
+	ahead := scanner{data: s.data, pos: s.pos}
+	err := ahead.array(func(int) error {
+		n++
+		if c := ahead.peek(); c == '[' || c == '{' {
+			return ahead.wanted("one row: a flat array of values")
+		}
+		return ahead.skipElement()
+	})
+	return n, err
+}
+
+// skipElement passes over what stands between two commas. It does not check that it is JSON:
+// the data is read again.
+func (s *scanner) skipElement() error {
+	if s.peek() == '"' {
+		_, err := s.text()
+		return err
+	}
+	for s.pos < len(s.data) && s.data[s.pos] != ',' && s.data[s.pos] != ']' {
+		s.pos++
+	}
+	return nil
+}
+
+// rowShape is the model's shape for one row of count numbers.
+func rowShape(want []int64, count int64) ([]int64, error) {
+	if len(want) == 0 {
+		return []int64{1, count}, nil
+	}
+	shape := append([]int64(nil), want...)
+	free, product := -1, int64(1)
+	for i, d := range shape {
+		switch {
+		case d != -1:
+			product *= d
+		case i == 0 && len(shape) > 1:
+			shape[i] = 1 // the batch
+		case free >= 0:
+			return nil, errors.New("the model leaves two dimensions open, so a row's shape is not known; use the V2 API")
+		default:
+			free = i
+		}
+	}
+	if free >= 0 && product > 0 && count > 0 && count%product == 0 {
+		shape[free] = count / product
+		product = count
+	}
+	if product != count || count == 0 {
+		return nil, errors.New(strconv.FormatInt(count, 10) + " values, but a row has " + strconv.FormatInt(product, 10))
+	}
+	return shape, nil
+}
+
+// appendPrediction appends the guide's answer.
+func (m *Model) appendPrediction(dst []byte, p *prediction, latency time.Duration) ([]byte, error) {
+	dst = append(dst, `{"prediction":`...)
+	switch {
+	case p.isText:
+		dst = appendString(dst, p.text)
+	case math.IsNaN(p.number) || math.IsInf(p.number, 0):
+		return nil, errors.New("the model predicted " + strconv.FormatFloat(p.number, 'g', -1, 64) + ", which JSON cannot carry")
+	case m.reading.kind == classifier:
+		dst = strconv.AppendFloat(dst, p.number, 'f', -1, 64)
+	default:
+		dst = strconv.AppendFloat(dst, p.number, 'g', -1, m.reading.bits)
+	}
+	if p.name != "" {
+		dst = appendString(append(dst, `,"label":`...), p.name)
+	}
+	if finite := !hasNonFinite(p.scores); len(p.scores) > 0 && finite {
+		if p.probabilities {
+			dst = append(dst, `,"probabilities":[`...)
+		} else {
+			dst = append(dst, `,"scores":[`...)
+		}
+		for i, v := range p.scores {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = strconv.AppendFloat(dst, v, 'g', -1, m.reading.bits)
+		}
+		dst = append(dst, ']')
+	}
+	dst = appendString(append(dst, `,"model":`...), m.Name)
+	dst = appendString(append(dst, `,"model_version":`...), m.Version)
+	dst = append(dst, `,"latency_ms":`...)
+	dst = strconv.AppendFloat(dst, float64(latency.Microseconds())/1000, 'f', -1, 64)
+	return append(dst, '}'), nil
+}
+
+func hasNonFinite(values []float64) bool {
+	for _, v := range values {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// logPrediction writes the guide's line about a prediction, at level debug. The user's id is
+// logged as a hash: enough to follow one user, not to know who it is.
+func (s *Server) logPrediction(ctx *fasthttp.RequestCtx, m *Model, p *prediction, latency time.Duration) {
+	entry := s.log.Check(zap.DebugLevel, "prediction completed")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.ByteString("request_id", ctx.Request.Header.Peek("X-Request-ID")),
+		zap.String("model", m.Name),
+		zap.String("model_version", m.Version),
+		zap.Float64("latency_ms", float64(latency.Microseconds())/1000),
+	}
+	if user := ctx.Request.Header.Peek("X-User-ID"); len(user) > 0 {
+		fields = append(fields, zap.String("user_id", hashed(user)))
+	}
+	if p.isText {
+		fields = append(fields, zap.String("prediction", p.text))
+	} else {
+		fields = append(fields, zap.Float64("prediction", p.number))
+	}
+	entry.Write(fields...)
+}

@@ -1,0 +1,104 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// repository holds the loaded models. It is complete before the first request sees it and does
+// not change.
+type repository struct {
+	models []*Model // in the order of the configuration; the first is /predict's
+}
+
+// openAll loads every source, or none: when one fails the others are closed again.
+func openAll(sources []Source) (*repository, error) {
+	r := &repository{}
+	for i := range sources {
+		m, err := sources[i].load()
+		if err == nil && r.has(m.Name, m.Version) {
+			err = errors.Join(fmt.Errorf("model %s: version %s is given twice; give another by --model NAME=PATH@VERSION",
+				m.Name, m.Version), m.runner.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+		r.models = append(r.models, m)
+	}
+	return r, nil
+}
+
+func (r *repository) has(name, version string) bool {
+	for _, m := range r.models {
+		if m.Name == name && m.Version == version {
+			return true
+		}
+	}
+	return false
+}
+
+// first is the model that /predict serves.
+func (r *repository) first() *Model { return r.models[0] }
+
+// find returns the model of this name and version; an empty version is the name's first.
+func (r *repository) find(name, version string) (*Model, *fault) {
+	if !validName(name) {
+		return nil, badRequest("the model name %q is not valid; want %s", clip(name), nameAlphabet)
+	}
+	if version != "" && !validName(version) {
+		return nil, badRequest("the version %q is not valid; want %s", clip(version), nameAlphabet)
+	}
+	for _, m := range r.models {
+		if m.Name == name && (version == "" || m.Version == version) {
+			return m, nil
+		}
+	}
+	have := r.names()
+	what := fmt.Sprintf("there is no model %s", name)
+	if versions := r.versions(name); len(versions) > 0 {
+		what, have = fmt.Sprintf("model %s has no version %s", name, version), versions
+	}
+	return nil, &fault{fasthttp.StatusNotFound, faultUnknownModel, fmt.Sprintf("%s (have %s)", what, strings.Join(have, ", "))}
+}
+
+// clip shortens what a client sent for a message about it.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+func (r *repository) versions(name string) []string {
+	var versions []string
+	for _, m := range r.models {
+		if m.Name == name {
+			versions = append(versions, m.Version)
+		}
+	}
+	return versions
+}
+
+func (r *repository) names() []string {
+	var names []string
+	seen := make(map[string]bool)
+	for _, m := range r.models {
+		if !seen[m.Name] {
+			names = append(names, m.Name)
+			seen[m.Name] = true
+		}
+	}
+	return names
+}
+
+func (r *repository) close() error {
+	var all []error
+	for _, m := range r.models {
+		all = append(all, m.runner.Close())
+	}
+	return errors.Join(all...)
+}
