@@ -13,7 +13,7 @@ import (
 func (r *request) reply() {
 	f := r.kind.failure()
 	r.status, r.sent = f.status, true
-	if r.bodyLeft > 0 || !r.valid || r.kind == badMethod || r.p.stopping.Load() {
+	if r.unread() || !r.valid || r.kind == badMethod || r.p.stopping.Load() {
 		r.closing = true
 	}
 	answer := r.appendReply(nil, f)

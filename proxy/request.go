@@ -87,9 +87,16 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
 // expect is fasthttp's question, asked before it reads a body, whether it should: for requests whose
 // client waits for 100 Continue, and for those with a large body (headRead sees to that). Only what
 // passes admit may send its body.
-func (p *Proxy) expect(ctx *fasthttp.RequestCtx) int {
+func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 	c := ctx.Conn().(*conn)
 	r := &c.req
+	defer func() {
+		if v := recover(); v != nil {
+			p.panicked(v)
+			r.kind, r.closing, status = internal, true, fasthttp.StatusInternalServerError
+			r.finish()
+		}
+	}()
 	r.begin(p, ctx)
 	if r.kind = r.admit(); r.kind != success {
 		r.closing = true
@@ -203,6 +210,9 @@ func (r *request) check() kind {
 	}
 	r.valid = true
 	r.believe()
+	if r.bodyLeft = max(r.fields.length, 0); r.fields.chunked {
+		r.chunkedBody, r.bodyLeft = true, 1
+	}
 	switch string(r.head.Method()) {
 	case "CONNECT", "TRACE":
 		return badMethod
@@ -211,17 +221,15 @@ func (r *request) check() kind {
 		if !equalFold(e, "100-continue") {
 			return badExpectation
 		}
-		r.expects = true
-	}
-	switch {
-	case r.fields.chunked:
-		r.chunkedBody, r.bodyLeft = true, 1
-	case r.fields.length > 0:
-		r.bodyLeft = r.fields.length
-	default:
-		r.expects = false // nothing to wait for
+		r.expects = r.bodyLeft > 0
 	}
 	return success
+}
+
+// unread reports whether some of the request's body is still on its way: what follows on the
+// connection cannot be told from it. A body of up to prefetched bytes fasthttp has read whole.
+func (r *request) unread() bool {
+	return r.bodyLeft > 0 && (r.chunkedBody || r.fields.length > prefetched)
 }
 
 var (
@@ -242,11 +250,11 @@ func headerEnd(raw []byte) int {
 // choose picks the variant by chance or by the request's subject, and its endpoint by the pool's policy.
 func (r *request) choose() kind {
 	chosen, intended := r.pickVariant()
-	if intended >= 0 && chosen != intended {
-		r.route.variants[intended].live.spilled.Add(1)
-	}
 	if chosen < 0 {
 		return noEndpoint
+	}
+	if chosen != intended {
+		r.route.variants[intended].live.spilled.Add(1)
 	}
 	r.variant = r.route.variants[chosen]
 	r.route.counts.byVariant[chosen].Add(1)
@@ -263,8 +271,10 @@ func (r *request) pickVariant() (chosen, intended int) {
 		if subject := r.subject(rt.cfg.Affinity); len(subject) > 0 {
 			return rt.split.BySubject(subject)
 		}
-		if f := rt.fallback; f >= 0 && rt.split.Variants()[f].Pool.Usable() {
-			return f, f
+		if f := rt.fallback; f >= 0 {
+			if v := rt.split.Variants()[f]; v.Weight > 0 && v.Pool.Usable() {
+				return f, f
+			}
 		}
 		if rt.cfg.Affinity.Fallback == "client_ip" {
 			return rt.split.BySubject(r.clientText())
@@ -286,7 +296,7 @@ func (r *request) finish() {
 		r.fail()
 	}
 	r.release()
-	if r.bodyLeft > 0 {
+	if r.unread() {
 		r.closing, c.linger = true, c.linger || r.kind != clientGone
 	}
 	if r.closing {
