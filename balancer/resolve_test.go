@@ -272,3 +272,30 @@ func TestReloadsKeepAddressesAndDoNotAskMore(t *testing.T) {
 		p.Stop()
 	})
 }
+
+func TestALookupGivenUpByStopCountsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := names{hang: true}
+		var log backend
+		p := namedPool(&n, &log)
+		p.Start()
+		synctest.Wait()
+		p.Stop()
+		if lines := log.lines(); len(lines) != 0 || p.endpoints[0].ResolveError() != "" {
+			t.Errorf("logged %q, error %q after a lookup that never ended", lines, p.endpoints[0].ResolveError())
+		}
+	})
+}
+
+func TestASlowLookupIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := names{hang: true}
+		p := namedPool(&n, &backend{})
+		p.Start()
+		defer p.Stop()
+		wait(resolveTimeout + time.Millisecond)
+		if got, want := p.endpoints[0].ResolveError(), context.DeadlineExceeded.Error(); got != want {
+			t.Errorf("ResolveError = %q, want %q", got, want)
+		}
+	})
+}
