@@ -82,10 +82,7 @@ func newBounds(variants []Variant) []bound {
 		upTo += v.Weight / largest
 		bounds = append(bounds, bound{variant: i, last: fraction(upTo / sum)})
 	}
-	if n := len(bounds); n > 0 {
-		bounds[n-1].last = math.MaxUint64
-	}
-	return bounds
+	return bounds // the last ends at 2^64 - 1: upTo is the same sum again
 }
 
 // Variants returns the variants in the order they were given. The slice is shared: do not

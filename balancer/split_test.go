@@ -80,6 +80,17 @@ func TestByChanceIsExactAtTheBounds(t *testing.T) {
 	}
 }
 
+func TestEveryNumberChooses(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	v := variants(make([]float64, 7)...)
+	for range 1000 {
+		s := NewSplit("", reweighted(v, randomWeights(r, 7)...), nil)
+		if chosen, _ := s.ByChance(math.MaxUint64); chosen < 0 {
+			t.Fatalf("weights %v: the greatest number chooses nobody", s.Variants())
+		}
+	}
+}
+
 func TestBySubjectFollowsTheWeights(t *testing.T) {
 	for _, weights := range splitWeights {
 		t.Run(fmt.Sprint(weights), func(t *testing.T) {
