@@ -62,7 +62,8 @@ type Log struct {
 
 // AccessLog is the log with one line per request.
 type AccessLog struct {
-	// Output is stdout, stderr, off, or the path of a file.
+	// Output is AccessStdout, AccessStderr, AccessOff, or the path of a file, absolute when it
+	// was read from a file.
 	Output string
 }
 
@@ -78,11 +79,8 @@ type Pool struct {
 	Connections Connections
 }
 
-// Policies are the balancing policies a pool may name.
-var policies = []string{"round_robin", "least_request", "two_choices", "random"}
-
-// Policies returns the names of the balancing policies, in the order they are documented.
-func Policies() []string { return append([]string(nil), policies...) }
+// Policies returns the balancing policies a pool may name, in the order they are documented.
+func Policies() []string { return []string{"round_robin", "least_request", "two_choices", "random"} }
 
 // Endpoint is one address of a pool.
 type Endpoint struct {
@@ -132,9 +130,9 @@ type Route struct {
 // Match is a conjunction; an empty field matches everything. At most one of Path,
 // PathPrefix and PathRegex is set.
 type Match struct {
-	Host       string // exact ("ml.example.com") or wildcard ("*.example.com"), lower case, without port
+	Host       string // exact ("ml.example.com") or wildcard ("*.example.com"), lower case, without port; IPv6 in brackets
 	Path       string
-	PathPrefix string // whole segments
+	PathPrefix string // whole segments, without a slash at the end unless it is all
 	PathRegex  *Regexp
 	Methods    []string // upper case
 	Headers    []Header // all must be present with this exact value
@@ -151,11 +149,12 @@ type Variant struct {
 
 // Affinity keeps a subject on its variant.
 type Affinity struct {
-	// Source is where the subject is read: header, cookie, query or client_ip.
+	// Source is where the subject is read: AffinityHeader, AffinityCookie, AffinityQuery or AffinityClientIP.
 	Source string
 	// Name of the header, cookie or query parameter; empty for client_ip.
 	Name string
-	// Fallback for a request without a subject: random, client_ip, or the name of a variant of the split.
+	// Fallback for a request without a subject: FallbackRandom, FallbackClientIP, or the name of
+	// a variant of the split; the two words win over a variant of that name.
 	Fallback string
 	// Salt makes assignments of different routes independent; default: the route's name.
 	Salt string

@@ -28,7 +28,7 @@ func fileShape() object[Config] {
 }
 
 func listenersShape() shape[[]Listener] {
-	return list[Listener]{noun: "listener", least: 1, fresh: DefaultListener, elem: object[Listener]{fields: []field[Listener]{
+	return list[Listener]{noun: "listener", least: 1, most: 64, fresh: DefaultListener, elem: object[Listener]{fields: []field[Listener]{
 		key("address", listenAddressShape(), func(l *Listener) *string { return &l.Address },
 			"HOST:PORT; without a host it is every interface, port 0 lets the system choose.").must(),
 		key("timeouts", object[ListenerTimeouts]{fields: []field[ListenerTimeouts]{

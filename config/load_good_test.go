@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -221,6 +222,36 @@ func TestByteOrderMarkAndLineEnds(t *testing.T) {
 	} {
 		if _, err := parseTest(t, variant); err != nil {
 			t.Errorf("%s: %v", form, err)
+		}
+	}
+}
+
+// TestLongFiles wants the cost of a file to follow its size, whatever is repeated in it. A
+// check of every pair would take minutes here.
+func TestLongFiles(t *testing.T) {
+	fill := func(head, tail string, line func(i int) string) string {
+		var data strings.Builder
+		data.WriteString(head)
+		for i := 0; data.Len() < MaxFile/4; i++ {
+			data.WriteString(line(i))
+		}
+		return data.String() + tail
+	}
+	const listeners = "listeners: [{address: \":8080\"}]\n"
+	const pools = "pools: {blue: {endpoints: [\"m:1\"]}}\n"
+	const routes = "routes: [{name: a, split: {blue: 1}}]\n"
+	for what, data := range map[string]string{
+		"listeners": fill(pools+routes+"listeners:\n", "", func(i int) string { return fmt.Sprintf("- {address: \"h%d:1\"}\n", i) }),
+		"endpoints": fill(listeners+routes+"pools:\n  blue:\n    endpoints:\n", "", func(i int) string { return fmt.Sprintf("    - h%d:1\n", i) }),
+		"pools":     fill(listeners+routes+"pools:\n", "", func(i int) string { return fmt.Sprintf("  p%d: {endpoints: [\"m:1\"]}\n", i) }),
+		"routes":    fill(listeners+pools+"routes:\n", "", func(i int) string { return fmt.Sprintf("- {name: r%d, match: {path: /%d}, split: {blue: 1}}\n", i, i) }),
+		"variants":  fill(listeners+pools+"routes:\n- name: a\n  split:\n", "", func(i int) string { return fmt.Sprintf("    blue%d: 1\n", i) }),
+		"headers":   fill(listeners+pools+"routes:\n- name: a\n  match:\n    headers:\n", "  split: {blue: 1}\n", func(i int) string { return fmt.Sprintf("      X-%d: a\n", i) }),
+	} {
+		start := time.Now()
+		_, _ = parseTest(t, data) // with faults or without
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%s: %v for a file of %d bytes", what, took, len(data))
 		}
 	}
 }

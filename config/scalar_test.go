@@ -163,3 +163,12 @@ func TestPathsOfKeys(t *testing.T) {
 		t.Errorf("enclosing(routes[10]) = %q", got)
 	}
 }
+
+func TestStatusRangeContains(t *testing.T) {
+	r := StatusRange{Low: 200, High: 204}
+	for code, want := range map[int]bool{199: false, 200: true, 203: true, 204: true, 205: false} {
+		if r.Contains(code) != want {
+			t.Errorf("%v contains %d is %v", r, code, !want)
+		}
+	}
+}

@@ -95,6 +95,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"duplicate_match_everything.yaml",
 		"duplicate_method.yaml",
 		"duplicate_route.yaml",
+		"long_text.yaml",
 		"merge_key.yaml",
 		"own_listener.yaml",
 		"route_body.yaml",

@@ -231,8 +231,9 @@ type list[T any] struct {
 	noun  string // what an item is
 	fresh func() T
 	elem  shape[T]
-	// least is the least number of items. An optional list is left out when it is empty.
-	least    int
+	// least and most bound the number of items; most 0 is no bound.
+	least, most int
+	// optional leaves the key out when the list is empty.
 	optional bool
 }
 
@@ -242,6 +243,10 @@ func (l list[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
 	}
 	if len(n.Content) < l.least {
 		d.fault(key, "is empty; want at least one %s", l.noun)
+	}
+	if l.most > 0 && len(n.Content) > l.most {
+		d.fault(key, "has %d %ss; want at most %d", len(n.Content), l.noun, l.most)
+		return
 	}
 	*into = nil
 	for i, node := range n.Content {
@@ -269,6 +274,9 @@ func (l list[T]) schema(*[]T) schema {
 	s := schema{"type": "array", "items": bare(l.elem.schema(&fresh))}
 	if l.least > 0 {
 		s["minItems"] = l.least
+	}
+	if l.most > 0 {
+		s["maxItems"] = l.most
 	}
 	return s
 }

@@ -22,8 +22,13 @@ func validate(r *report, c *Config) {
 	}
 	validateRouteNames(r, c.Routes)
 	validateRouteMatches(r, c.Routes)
+	known := poolNamesOf(c.Pools)
 	for i := range c.Routes {
-		validateRoute(r, c, &c.Routes[i], item("routes", i))
+		at, route := item("routes", i), &c.Routes[i]
+		validateMatch(r, &route.Match, at+".match")
+		validateSplit(r, route.Split, at+".split", known)
+		validateAffinity(r, route, at+".affinity.fallback")
+		validateRouteLimits(r, c, route, at+".limits.body")
 	}
 }
 
@@ -162,45 +167,61 @@ func matchIdentity(m *Match) string {
 	return fmt.Sprintf("%q %q %q", []string{m.Host, m.Path, m.PathPrefix, regex}, methods, headers)
 }
 
-func validateRoute(r *report, c *Config, route *Route, at string) {
-	validateMatch(r, &route.Match, at+".match")
-	validateSplit(r, c, route.Split, at+".split")
-	validateAffinity(r, route, at+".affinity.fallback")
-
-	body := at + ".limits.body"
-	if route.Limits.Body == nil || len(c.Listeners) == 0 || !r.sound(body) || !r.sound("listeners") {
+// validateRouteLimits refuses a limit that does nothing because the listeners' are tighter.
+func validateRouteLimits(r *report, c *Config, route *Route, at string) {
+	if route.Limits.Body == nil || len(c.Listeners) == 0 || !r.sound(at) || !r.sound("listeners") {
 		return
 	}
-	widest := slices.MaxFunc(c.Listeners, func(a, b Listener) int { return int(min(max(a.Limits.Body-b.Limits.Body, -1), 1)) })
-	if *route.Limits.Body > widest.Limits.Body {
-		r.fault(body, "%s has no effect, because listeners refuse bodies beyond %s before; raise listeners[…].limits.body too", *route.Limits.Body, widest.Limits.Body)
+	var widest Size
+	for _, l := range c.Listeners {
+		widest = max(widest, l.Limits.Body)
+	}
+	if *route.Limits.Body > widest {
+		r.fault(at, "%s has no effect, because listeners refuse bodies beyond %s before; raise listeners[…].limits.body too", *route.Limits.Body, widest)
 	}
 }
 
 func validateMatch(r *report, m *Match, at string) {
+	methods := map[string]bool{}
 	for i, method := range m.Methods {
-		if method != "" && slices.Contains(m.Methods[:i], method) {
+		if methods[method] && method != "" { // "" could not be read
 			r.fault(item(child(at, "methods"), i), "duplicate method %s; name it once", method)
 		}
+		methods[method] = true
 	}
-	for i, h := range m.Headers {
-		if j := slices.IndexFunc(m.Headers[:i], func(o Header) bool { return strings.EqualFold(o.Name, h.Name) }); j >= 0 {
-			headers := child(at, "headers")
-			r.faultAt(r.keyOf(child(headers, h.Name)), headers, "duplicate header %s; %s is the same: upper and lower case do not matter", h.Name, m.Headers[j].Name)
+	headers := map[string]string{}
+	for _, h := range m.Headers {
+		lower := strings.ToLower(h.Name)
+		if first, ok := headers[lower]; ok {
+			key := child(at, "headers")
+			r.faultAt(r.keyOf(child(key, h.Name)), key, "duplicate header %s; %s is the same: upper and lower case do not matter", h.Name, first)
+			continue
 		}
+		headers[lower] = h.Name
 	}
 }
 
-func validateSplit(r *report, c *Config, split []Variant, at string) {
-	have := make([]string, len(c.Pools))
-	for i, p := range c.Pools {
-		have[i] = p.Name
+// poolNames are the pools that exist, in the order of the file for messages.
+type poolNames struct {
+	list []string
+	has  map[string]bool
+}
+
+func poolNamesOf(pools []Pool) poolNames {
+	names := poolNames{has: map[string]bool{}}
+	for _, p := range pools {
+		names.list = append(names.list, p.Name)
+		names.has[p.Name] = true
 	}
+	return names
+}
+
+func validateSplit(r *report, split []Variant, at string, pools poolNames) {
 	sum := 0.0
 	for _, v := range split {
 		sum += v.Weight
-		if !slices.Contains(have, v.Pool) && !r.failed["pools"] {
-			r.faultAt(r.keyOf(child(at, v.Pool)), at, "unknown pool %q (have %s)", clip(v.Pool), choices(have, ""))
+		if !pools.has[v.Pool] && !r.failed["pools"] {
+			r.faultAt(r.keyOf(child(at, v.Pool)), at, "unknown pool %q (have %s)", clip(v.Pool), choices(pools.list, ""))
 		}
 	}
 	if sum == 0 && len(split) > 0 && r.sound(at) {
