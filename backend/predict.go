@@ -132,14 +132,11 @@ func (m *Model) parseFeatures(raw []byte) ([]tensor.Tensor, error) {
 		if err := seen.add(keyData, "features"); err != nil {
 			return err
 		}
-		count, err := s.count()
-		if err != nil {
-			return within("features", err)
+		count, err := s.row(&row)
+		if err == nil {
+			row.Shape, err = rowShape(spec.Shape, count)
 		}
-		if row.Shape, err = rowShape(spec.Shape, count); err != nil {
-			return within("features", err)
-		}
-		return within("features", s.tensorData(&row))
+		return within("features", err)
 	})
 	if err == nil {
 		err = s.end()
@@ -153,31 +150,19 @@ func (m *Model) parseFeatures(raw []byte) ([]tensor.Tensor, error) {
 	return m.arrange([]tensor.Tensor{row})
 }
 
-// count is how many elements the flat array that follows has; it is not read.
-func (s *scanner) count() (int64, error) {
-	n := int64(0)
-	ahead := scanner{data: s.data, pos: s.pos}
-	err := ahead.array(func(int) error {
-		n++
-		if c := ahead.peek(); c == '[' || c == '{' {
-			return ahead.wanted("one row: a flat array of values")
+// row reads a flat array of any length into t and returns its length.
+func (s *scanner) row(t *tensor.Tensor) (int64, error) {
+	e := elements{s: s, t: t, n: math.MaxInt64}
+	if t.Type == tensor.Bytes {
+		e.n = maxStrings
+	}
+	err := s.array(func(int) error {
+		if c := s.peek(); c == '[' || c == '{' {
+			return s.wanted("one row: a flat array of values")
 		}
-		return ahead.skipElement()
+		return e.next()
 	})
-	return n, err
-}
-
-// skipElement passes over what stands between two commas. It does not check that it is JSON:
-// the data is read again.
-func (s *scanner) skipElement() error {
-	if s.peek() == '"' {
-		_, err := s.text()
-		return err
-	}
-	for s.pos < len(s.data) && s.data[s.pos] != ',' && s.data[s.pos] != ']' {
-		s.pos++
-	}
-	return nil
+	return e.read, err
 }
 
 // rowShape is the model's shape for one row of count numbers.

@@ -52,7 +52,7 @@ func (s *scanner) nested() bool {
 	return ahead.take('[') && ahead.peek() == '['
 }
 
-// elements fills one tensor.
+// elements fills one tensor with n elements at most; read counts them.
 type elements struct {
 	s       *scanner
 	t       *tensor.Tensor
@@ -82,7 +82,7 @@ func (e *elements) level(dimension int) error {
 
 func (e *elements) next() error {
 	if e.read == e.n {
-		return e.s.errorf("more elements than the %d of shape %s", e.n, tensor.ShapeString(e.t.Shape))
+		return e.s.errorf("more elements than %d", e.n)
 	}
 	if err := e.element(); err != nil {
 		return fmt.Errorf("element %d: %w", e.read, err)

@@ -219,7 +219,7 @@ func TestTensorDataRefuses(t *testing.T) {
 		}
 	}
 	f(tensor.FP32, []int64{3}, "[1,2]", "2 elements, but shape [3] has 3")
-	f(tensor.FP32, []int64{1}, "[1,2]", "more elements than the 1 of shape [1]")
+	f(tensor.FP32, []int64{1}, "[1,2]", "more elements than 1")
 	f(tensor.FP32, []int64{2, 2}, "[[1,2],[3]]", "an array of 1 where dimension 1 of shape [2,2] is 2")
 	f(tensor.FP32, []int64{2, 2}, "[[1,2],[3,4],[5,6]]", "more elements")
 	f(tensor.FP32, []int64{2, 2}, "[[1,2,3,4]]", "an array of 4 where dimension 1")
