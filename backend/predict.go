@@ -123,7 +123,8 @@ func (m *Model) parseFeatures(raw []byte) ([]tensor.Tensor, error) {
 	}
 	spec := m.signature.Inputs[0]
 	s := &scanner{data: raw}
-	row := tensor.Tensor{Name: spec.Name, Type: spec.Type}
+	room := min(rowSize(&m.signature), len(raw)/2) * spec.Type.Size()
+	row := tensor.Tensor{Name: spec.Name, Type: spec.Type, Data: make([]byte, 0, room)}
 	var seen keySet
 	err := s.object(func(key []byte) error {
 		if string(key) != "features" {
