@@ -82,8 +82,8 @@ func Start(library string) (*Runtime, error) {
 		return nil, errors.New("ONNX Runtime is running already in this process; close it first")
 	}
 	ort.SetSharedLibraryPath(library)
-	// Below errors ONNX Runtime reports its own optimisations, on stderr and not as JSON.
-	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+	// What it logs goes to stderr in a form of its own, among JSON lines; errors are returned too.
+	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return nil, fmt.Errorf("cannot start ONNX Runtime from %s: %w. %s", library, err, Remedy)
 	}
 	return &Runtime{library: library}, nil
