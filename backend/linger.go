@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +18,18 @@ const lingerTime = 2 * time.Second
 // lingering is a listener whose connections may close gently: closing a socket with unread data
 // resets it, and the reset can overtake the answer that says why (413). A lingerConn that was
 // asked to closes its sending side first and reads on until the client has closed too.
-type lingering struct{ net.Listener }
+type lingering struct {
+	net.Listener
+	close sync.Once
+}
 
-func (l lingering) Accept() (net.Conn, error) {
+// Close may be called again, which does nothing.
+func (l *lingering) Close() (err error) {
+	l.close.Do(func() { err = l.Listener.Close() })
+	return err
+}
+
+func (l *lingering) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

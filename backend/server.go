@@ -82,6 +82,11 @@ type Server struct {
 	repository atomic.Pointer[repository]
 	draining   atomic.Bool
 	reports    sync.Pool // *load.Report
+
+	// mu orders Serve and Shutdown, which may be called in any order.
+	mu       sync.Mutex
+	listener net.Listener // once Serve was called
+	stopped  bool         // once Shutdown was called
 }
 
 // New returns a Server that answers its health endpoints at once, and requests after Load.
@@ -130,23 +135,28 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a log for fasthttp: %w", err)
 	}
+	s.configure(quiet)
+	return s, nil
+}
+
+// configure sets up the HTTP server, whose own log is log.
+func (s *Server) configure(log fasthttp.Logger) {
 	s.http = fasthttp.Server{
 		Handler:               s.handle,
 		ErrorHandler:          s.refuse,
 		Name:                  "weir-backend",
 		ReadBufferSize:        maxHead,
-		MaxRequestBodySize:    o.BodyLimit,
+		MaxRequestBodySize:    s.options.BodyLimit,
 		ReadTimeout:           readTimeout,
 		IdleTimeout:           idleTimeout,
 		CloseOnShutdown:       true,
 		NoDefaultContentType:  true,
 		LazyRequestTime:       true,
-		Logger:                quiet,
+		Logger:                log,
 		SecureErrorLogMessage: true,
 		// A body is a tensor, whatever its content type says.
 		DisablePreParseMultipartForm: true,
 	}
-	return s, nil
 }
 
 // Load opens every model, in the order of the options, and makes the server ready. After an
@@ -166,14 +176,23 @@ func (s *Server) Load() error {
 	return nil
 }
 
-// Serve answers requests on ln until Shutdown; then it returns nil. It may be called once.
+// Serve answers requests on ln until Shutdown; then it returns nil, at once when Shutdown came
+// before. It closes ln. It may be called once.
 func (s *Server) Serve(ln net.Listener) error {
+	ln = &lingering{Listener: ln}
+	s.mu.Lock()
+	s.listener = ln
+	stopped := s.stopped
+	s.mu.Unlock()
+	if stopped {
+		return ln.Close()
+	}
 	stop := make(chan struct{})
 	var sampling sync.WaitGroup
 	sampling.Go(func() { s.sampleUntil(stop) })
 	defer sampling.Wait()
 	defer close(stop)
-	return s.http.Serve(lingering{ln})
+	return s.http.Serve(ln)
 }
 
 func (s *Server) sampleUntil(stop <-chan struct{}) {
@@ -198,6 +217,16 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // ends first, it returns its error and leaves the models open, because requests still use them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
+	s.mu.Lock()
+	s.stopped = true
+	ln := s.listener
+	s.mu.Unlock()
+	if ln != nil {
+		// fasthttp does not close a listener that its Serve has not come to yet.
+		if err := ln.Close(); err != nil {
+			return fmt.Errorf("cannot close the listener: %w", err)
+		}
+	}
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("requests are still running: %w", err)
 	}

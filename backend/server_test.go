@@ -265,6 +265,43 @@ func TestLoadReport(t *testing.T) {
 	}
 }
 
+// TestShutdownBesideServe stops servers that have hardly begun to serve, or not at all.
+func TestShutdownBesideServe(t *testing.T) {
+	for i := range 100 {
+		s, err := New(Options{Models: []Source{source("a", "v1", doubler())}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		serve := func() { served <- s.Serve(ln) }
+		if i%2 == 0 {
+			go serve()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if i%2 == 1 {
+			go serve()
+		}
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Serve did not return")
+		}
+		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			c.Close()
+			t.Fatal("the listener is still open")
+		}
+	}
+}
+
 // TestShutdown stops the server while a request runs and others rest on idle connections.
 func TestShutdown(t *testing.T) {
 	entered, proceed := make(chan struct{}), make(chan struct{})

@@ -165,6 +165,13 @@ func TestFromStartToStop(t *testing.T) {
 	if status != 200 || answer["prediction"] != 0.0 || answer["model_version"] != "v1.0.0" || header.Get("X-Model-Version") != "v1.0.0" {
 		t.Errorf("%d %v", status, answer)
 	}
+	p.signal(syscall.SIGTERM)
+	if status, message := p.wait(); status != 0 || message != "" {
+		t.Errorf("it ended with %d: %s", status, message)
+	}
+	if _, err := os.Stat(p.port); !os.IsNotExist(err) {
+		t.Errorf("the port file is still there: %v", err)
+	}
 	if entry := p.said("listening"); entry == nil || "http://"+entry["address"].(string) != base {
 		t.Errorf("the log says %v, the port file %s", entry, base)
 	}
@@ -173,13 +180,6 @@ func TestFromStartToStop(t *testing.T) {
 	}
 	if entry := p.said("prediction completed"); entry == nil || entry["prediction"] != 0.0 || entry["logger"] != "weir.backend" {
 		t.Errorf("the log says %v", entry)
-	}
-	p.signal(syscall.SIGTERM)
-	if status, message := p.wait(); status != 0 || message != "" {
-		t.Errorf("it ended with %d: %s", status, message)
-	}
-	if _, err := os.Stat(p.port); !os.IsNotExist(err) {
-		t.Errorf("the port file is still there: %v", err)
 	}
 	if p.said("weir-backend has stopped") == nil {
 		t.Error("the log does not end")
