@@ -258,7 +258,7 @@ func TestEdgeChunkExtension(t *testing.T) {
 			t.Errorf("%q was answered with %q", valid, m.start)
 		}
 	}
-	for _, bad := range []string{"5;a\nb\r\nhello\r\n0\r\n\r\n", "5;\nhello\r\n0\r\n\r\n", "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a\x00b\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0;\n\r\n"} {
+	for _, bad := range []string{"5;a\nb\r\nhello\r\n0\r\n\r\n", "5;\nhello\r\n0\r\n\r\n", "5;a\rb\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0;\n\r\n"} {
 		t.Run(fmt.Sprintf("%q", bad), func(t *testing.T) {
 			broken(t, r, ep, chunkedPost("/first", bad), 400)
 		})
@@ -321,7 +321,7 @@ func endless(t *testing.T, prefix, suffix string, statuses ...int) {
 }
 
 // repeated is an endless stream of s.
-func repeated(s string) io.Reader { return &repeater{s: s} }
+func repeated(s string) io.Reader { return &repeater{s: strings.Repeat(s, 1+(64<<10)/len(s))} }
 
 type repeater struct {
 	s  string

@@ -102,15 +102,15 @@ func TestEdgeLimitsAreExact(t *testing.T) {
 // TestEdgeOversizeBody: the error comes although the body is never sent, and the body is not read.
 func TestEdgeOversizeBody(t *testing.T) {
 	ep := newEndpoint(t, serveOK)
-	r := start(t, setup{endpoints: []string{ep.addr}, route: "limits: {body: 1MiB}"})
+	r := start(t, setup{endpoints: []string{ep.addr}, route: "limits: {body: 256KiB}"})
 	const head = "POST /first HTTP/1.1\r\nHost: h\r\n"
 	for name, request := range map[string]io.Reader{
 		"1 TiB announced":             strings.NewReader(head + "Content-Length: 1099511627776\r\n\r\n"),
 		"1 TiB announced, and begun":  io.MultiReader(strings.NewReader(head+"Content-Length: 1099511627776\r\n\r\n"), repeated("x")),
 		"expecting 100-continue":      strings.NewReader(head + "Content-Length: 1099511627776\r\nExpect: 100-continue\r\n\r\n"),
-		"a chunk of 1 TiB":            strings.NewReader(head + "Transfer-Encoding: chunked\r\n\r\n10000000000\r\n"),
+		"a chunk of 1 TiB":            io.MultiReader(strings.NewReader(head+"Transfer-Encoding: chunked\r\n\r\n10000000000\r\n"), repeated("x")),
 		"endless chunks":              io.MultiReader(strings.NewReader(head+"Transfer-Encoding: chunked\r\n\r\n"), repeated("5\r\nhello\r\n")),
-		"endless chunk of legal size": io.MultiReader(strings.NewReader(head+"Transfer-Encoding: chunked\r\n\r\n"), repeated("80000\r\n"+strings.Repeat("x", 0x80000)+"\r\n")),
+		"endless chunk of legal size": io.MultiReader(strings.NewReader(head+"Transfer-Encoding: chunked\r\n\r\n"), repeated("8000\r\n"+strings.Repeat("x", 0x8000)+"\r\n")),
 	} {
 		t.Run(name, func(t *testing.T) { overLimit(t, r, ep, request, 413) })
 	}
@@ -284,5 +284,60 @@ func TestEdgeEndpointTimeouts(t *testing.T) {
 				t.Errorf("%v attempts with outcome timeout, want 1", n)
 			}
 		})
+	}
+}
+
+// TestEdgeConnectionLimit: beyond limits.connections a client waits in the backlog until another leaves.
+func TestEdgeConnectionLimit(t *testing.T) {
+	ep := newEndpoint(t, serveOK)
+	r := start(t, setup{endpoints: []string{ep.addr}, listener: "limits: {connections: 2}"})
+	first, second, third := r.dial(t), r.dial(t), r.dial(t)
+	first.get("/1")
+	second.get("/2")
+	third.send("GET /3 HTTP/1.1\r\nHost: h\r\n\r\n")
+	third.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if m, _, err := third.readResponse("GET"); err == nil {
+		t.Errorf("the third of two connections was answered with %q", m.start)
+	}
+	third.SetReadDeadline(time.Now().Add(patience))
+	first.Close()
+	if m := third.answer("GET"); m.status() != 200 {
+		t.Errorf("the waiting client was answered with %q", m.start)
+	}
+}
+
+// TestEdgeEndpointConnectionLimit: a request waits connect_timeout for one of connections.max, no longer.
+func TestEdgeEndpointConnectionLimit(t *testing.T) {
+	arrived, release := make(chan bool, 3), make(chan bool)
+	ep := newEndpoint(t, func(s *served) {
+		for m := s.request(); m != nil; m = s.request() {
+			arrived <- true
+			<-release
+			s.send(okResponse)
+		}
+	})
+	r := start(t, setup{endpoints: []string{ep.addr}, pool: "connections: {max: 1, idle: 1, connect_timeout: 300ms}"})
+	one, two := r.dial(t), r.dial(t)
+	one.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-arrived
+	began := time.Now()
+	m := two.get("/2")
+	two.refused(m, 503)
+	within(t, began, 300*time.Millisecond)
+	if !strings.Contains(string(m.body), `"overloaded"`) {
+		t.Errorf("body %s", m.body)
+	}
+	two.send("GET /3 HTTP/1.1\r\nHost: h\r\n\r\n") // waits, and gets the connection when it comes free
+	release <- true
+	if m := one.answer("GET"); m.status() != 200 {
+		t.Errorf("the first: %q", m.start)
+	}
+	<-arrived
+	release <- true
+	if m := two.answer("GET"); m.status() != 200 {
+		t.Errorf("the one that waited: %q", m.start)
+	}
+	if n, _, _ := ep.counts(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
 	}
 }
