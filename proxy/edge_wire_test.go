@@ -109,7 +109,7 @@ func notToken(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
-// readLine reads a line that ends in CRLF and has no other control character but tabs.
+// readLine reads a line that ends in CRLF and has neither CR nor NUL before that.
 func (w *wire) readLine() (string, error) {
 	line, err := w.br.ReadString('\n')
 	if err != nil {
@@ -119,7 +119,7 @@ func (w *wire) readLine() (string, error) {
 		return "", err
 	}
 	line, ok := strings.CutSuffix(line, "\r\n")
-	if !ok || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+	if !ok || strings.ContainsAny(line, "\r\x00") {
 		return "", malformedf("line %q", line)
 	}
 	return line, nil
@@ -137,6 +137,11 @@ func unexpected(err error) error {
 func (w *wire) readRequestBody(m *message, sink io.Writer) error {
 	if !strings.HasSuffix(m.start, " HTTP/1.1") || strings.Count(m.start, " ") != 2 {
 		return malformedf("request line %q", m.start)
+	}
+	for _, f := range m.fields {
+		if strings.ContainsFunc(f.value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			return malformedf("a control character in %q", f)
+		}
 	}
 	if hosts := m.values("Host"); len(hosts) != 1 {
 		return malformedf("%d Host fields in %q", len(hosts), m.start)
