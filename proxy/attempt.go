@@ -260,8 +260,7 @@ func mayBeHTTP(b []byte) bool {
 }
 
 func (r *request) passInterim(p *response) kind {
-	b := append(r.buf.out[:0], "HTTP/1.1 "...)
-	b = append(append(b, p.line.in(r.buf.in)...), "\r\n"...)
+	b := p.appendStatus(r.buf.out[:0], r.buf.in)
 	b = append(p.fields.appendKept(b, r.buf.in, p.at, p.end), "\r\n"...)
 	deadline := r.c.deadline.Load()
 	if r.c.send(b) != nil {
@@ -297,6 +296,9 @@ func (r *request) readBody(p []byte) (int, kind) {
 
 // bodyFailed says why reading the request's body failed.
 func (r *request) bodyFailed() kind {
+	if k := r.up.failed; k != success {
+		return k
+	}
 	switch r.c.interruptedBy() {
 	case reasonTimeout:
 		return clientSlow

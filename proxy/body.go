@@ -16,8 +16,20 @@ const (
 	framedClose                  // the end of the connection: HTTP/1.0 clients
 )
 
-// upload sends head and body to the endpoint, piece by piece as the client sends it. It ends early,
-// and says so, when the endpoint has answered; the rest of the body is then not read.
+// uploading is a body on its way to the endpoint. What came in one read from the client leaves in one
+// write: pieces gather in buf until the client has to be waited for (conn.Read flushes) or buf is full.
+type uploading struct {
+	e        *epConn
+	buf      []byte
+	from, to int  // buf[from:to] waits to be sent
+	failed   kind // of a flush inside conn.Read
+}
+
+// minPiece is the room, in bytes, below which buf counts as full.
+const minPiece = 8 << 10
+
+// upload sends head and body to the endpoint as the client sends it. It ends early, and says so, when
+// the endpoint has answered; the rest of the body is then not read.
 func (r *request) upload(e *epConn) kind {
 	c := r.c
 	if e.used && !e.fit() {
@@ -28,46 +40,75 @@ func (r *request) upload(e *epConn) kind {
 	}
 	bp := r.p.relays.Get().(*[]byte)
 	defer r.p.relays.Put(bp)
-	buf := *bp
+	r.up = uploading{e: e, buf: *bp}
+	defer func() { r.up = uploading{} }()
 	c.enter(phaseUpload)
 	defer c.enter(phaseAwait)
-	if len(r.buf.out) > len(buf)/2 {
+	if len(r.buf.out) > len(r.up.buf)-2*minPiece {
 		if k := r.push(e, r.buf.out); k != success {
 			return k
 		}
-		r.buf.out = r.buf.out[:0]
+	} else {
+		r.up.to = copy(r.up.buf, r.buf.out)
 	}
-	pending := copy(buf, r.buf.out) // the head leaves with the first piece
 	for r.bodyLeft > 0 {
-		lead := 0
-		if r.chunkedBody {
-			lead = chunkLead
-		}
-		n, k := r.readBody(buf[pending+lead : len(buf)-chunkTail])
-		if k != success && k != earlyAnswer {
+		if k := r.uploadPiece(); k != success {
 			return k
 		}
-		piece := buf[:pending+n]
-		if r.chunkedBody && n > 0 {
-			piece = append(buf[:pending], frameChunk(buf[pending:], n)...)
-		}
-		if k == earlyAnswer {
-			c.forgive()
-			e.resume()
-			return k
-		}
-		if r.chunkedBody && r.bodyLeft == 0 {
-			piece = r.appendTrailers(append(piece, "0\r\n"...))
-		}
-		if k := r.push(e, piece); k != success {
-			return k
-		}
-		pending = 0
 	}
+	if r.chunkedBody {
+		end := r.appendTrailers(append(r.buf.out[:0], "0\r\n"...))
+		if len(end) > len(r.up.buf)-r.up.to {
+			if k := r.flush(); k != success {
+				return k
+			}
+			return r.push(e, end)
+		}
+		r.up.to += copy(r.up.buf[r.up.to:], end)
+	}
+	return r.flush()
+}
+
+// uploadPiece reads a piece of the body behind what waits to be sent.
+func (r *request) uploadPiece() kind {
+	u := &r.up
+	if len(u.buf)-u.to < minPiece {
+		if k := r.flush(); k != success {
+			return k
+		}
+		u.from, u.to = 0, 0
+	}
+	at, lead := u.to, 0
+	if r.chunkedBody {
+		lead = chunkLead
+	}
+	n, k := r.readBody(u.buf[at+lead : len(u.buf)-chunkTail])
+	if k == earlyAnswer {
+		r.c.forgive()
+		u.e.resume()
+	}
+	if k != success {
+		return k
+	}
+	if lead > 0 && n > 0 {
+		n = copy(u.buf[at:], frameChunk(u.buf[at:], n))
+	}
+	u.to = at + n
 	return success
 }
 
-// push writes a piece of the body. An endpoint that closes or stops reading may have answered.
+// flush sends what waits.
+func (r *request) flush() kind {
+	u := &r.up
+	if u.from == u.to {
+		return success
+	}
+	k := r.push(u.e, u.buf[u.from:u.to])
+	u.from = u.to
+	return k
+}
+
+// push writes to the endpoint. One that closes or stops reading may have answered.
 func (r *request) push(e *epConn, piece []byte) kind {
 	c := r.c
 	c.deadline.Store(c.listener.clock.after(r.route.cfg.Timeouts.Idle))

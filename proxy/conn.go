@@ -21,7 +21,6 @@ import (
 type conn struct {
 	socket
 	listener *listener
-	addr     netip.AddrPort
 	peer     netip.Addr // unmapped
 	ip       []byte     // peer as text
 
@@ -85,6 +84,9 @@ const (
 // errBodyOverhead: chunk framing so much larger than its data that only an attacker sends it.
 var errBodyOverhead = errors.New("chunk framing exceeds the data")
 
+// errUploadEnded: sending on what was read failed; uploading.failed says how.
+var errUploadEnded = errors.New("the endpoint does not take the rest of the body")
+
 // Chunk extensions and trailers may not outgrow the data they frame: what a client sends beyond
 // maxFraming + framingFactor × data is an attack on the CPU.
 const (
@@ -100,6 +102,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		// fasthttp holds the beginning of a pipelined head: the connection is not idle.
 		c.beginHead()
 		phase = phaseHead
+	}
+	if phase == phaseUpload {
+		if c.req.up.failed = c.req.flush(); c.req.up.failed != success {
+			return 0, errUploadEnded
+		}
 	}
 	switch {
 	case phase == phaseIdle:

@@ -181,7 +181,7 @@ func (p *response) bodiless(isHead bool) bool {
 
 // appendResponse appends the head that goes to the client. framing says how the body will be sent.
 func (r *request) appendResponse(b, head []byte, p *response, framing framing) []byte {
-	b = append(append(append(b, "HTTP/1.1 "...), p.line.in(head)...), "\r\n"...)
+	b = p.appendStatus(b, head)
 	b = p.fields.appendKept(b, head, p.at, p.end)
 	switch {
 	case framing == framedChunked:
@@ -194,6 +194,15 @@ func (r *request) appendResponse(b, head []byte, p *response, framing framing) [
 		b = append(b, "\r\n"...)
 	}
 	return r.appendOwn(b)
+}
+
+// appendStatus appends the status line, with the space that has to be there also without a reason.
+func (p *response) appendStatus(b, head []byte) []byte {
+	b = append(append(b, "HTTP/1.1 "...), p.line.in(head)...)
+	if p.line.to-p.line.from == 3 {
+		b = append(b, ' ')
+	}
+	return append(b, "\r\n"...)
 }
 
 // appendOwn appends weir's own fields and ends the head.

@@ -54,6 +54,7 @@ type request struct {
 	firstByte time.Duration
 
 	buf     *buffers
+	up      uploading
 	scratch [scratchLen]byte
 	lookup  func(name string) []byte
 }
