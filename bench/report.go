@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -47,6 +48,7 @@ type Line struct {
 	Share      float64           `json:"share"` // of the requests that named a variant
 	Rate       float64           `json:"rate"`
 	Goodput    float64           `json:"goodput"` // good answers a second
+	OK         uint64            `json:"ok"`      // answered with a status below 400 and a readable body
 	Errors     uint64            `json:"errors"`
 	ErrorRatio float64           `json:"error_ratio"`
 	ByKind     map[string]uint64 `json:"errors_by_kind"` // failures by name, statuses as "503"; dropped in the total
@@ -124,6 +126,7 @@ func (rec *Record) line(elapsed time.Duration) Line {
 	l := Line{
 		Variant:    rec.Variant,
 		Requests:   rec.Requests,
+		OK:         rec.OK,
 		Errors:     rec.Errors(),
 		ErrorRatio: ratio(rec.Errors(), rec.Requests),
 		ByKind:     map[string]uint64{},
@@ -175,11 +178,14 @@ func ratio(part, whole uint64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// kinds returns the kinds of error of a line, the most frequent first.
-func (l *Line) kinds() []string {
+// Kinds lists the kinds of error with their counts, the most frequent first: "503 12, timeout 3".
+func (l *Line) Kinds() string {
 	names := slices.Collect(maps.Keys(l.ByKind))
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(l.ByKind[b], l.ByKind[a]), cmp.Compare(a, b))
 	})
-	return names
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %d", name, l.ByKind[name])
+	}
+	return strings.Join(names, ", ")
 }

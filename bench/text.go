@@ -110,11 +110,8 @@ func (r *Report) notes(w io.Writer) {
 	if r.Opened > uint64(r.Connections) {
 		fmt.Fprintf(w, "connections   %d opened\n", r.Opened)
 	}
-	if kinds := r.Total.kinds(); len(kinds) > 0 {
-		for i, k := range kinds {
-			kinds[i] = fmt.Sprintf("%s %d", k, r.Total.ByKind[k])
-		}
-		fmt.Fprintf(w, "errors        %s\n", strings.Join(kinds, ", "))
+	if kinds := r.Total.Kinds(); kinds != "" {
+		fmt.Fprintf(w, "errors        %s\n", kinds)
 	}
 	if u := r.Users; u != nil {
 		fmt.Fprintf(w, "users         %d of %d seen, %d on more than one variant\n", u.Seen, u.Total, u.Moved)

@@ -12,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is set by the build.
+var version = "unknown"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := execute(ctx, os.Args[1:])
@@ -36,10 +39,11 @@ func execute(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:           "weir-bench",
 		Short:         "Load test HTTP servers, and weir's splits in particular",
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), endpointCommand())
+	root.AddCommand(runCommand(), demoCommand(), endpointCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -117,7 +117,7 @@ func (l *AccessLog) Dropped() uint64 {
 // how a rotated log is reopened.
 func (l *AccessLog) SetOutput(w io.Writer) {
 	if l == nil {
-		closeOutput(w)
+		CloseOutput(w)
 		return
 	}
 	l.mu.Lock()
@@ -132,7 +132,7 @@ func (l *AccessLog) SetOutput(w io.Writer) {
 		l.on.Store(w != nil)
 	}
 	l.mu.Unlock()
-	closeOutput(orphan)
+	CloseOutput(orphan)
 	l.wake()
 }
 
@@ -177,7 +177,7 @@ func (l *AccessLog) run() {
 		case <-ticker.C:
 		case <-l.stop:
 			l.flush()
-			l.note(closeOutput(l.out))
+			l.note(CloseOutput(l.out))
 			return
 		}
 		l.flush()
@@ -206,7 +206,7 @@ func (l *AccessLog) flush() {
 	}
 	l.spare = full[:0]
 	if replace {
-		l.note(closeOutput(l.out))
+		l.note(CloseOutput(l.out))
 		l.out = next
 	}
 }
@@ -217,7 +217,8 @@ func (l *AccessLog) note(err error) {
 	}
 }
 
-func closeOutput(w io.Writer) error {
+// CloseOutput closes an output that no access log took over; nil is fine.
+func CloseOutput(w io.Writer) error {
 	if c, ok := w.(io.Closer); ok {
 		return c.Close()
 	}

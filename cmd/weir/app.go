@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/config"
+	"weir/internal/telemetry"
+	"weir/proxy"
+	"weir/proxy/admin"
+)
+
+// adminGrace is how long running requests of the admin API may take once the proxy has stopped.
+const adminGrace = 2 * time.Second
+
+// appOptions are what "weir serve" was called with.
+type appOptions struct {
+	file         string
+	drainTimeout time.Duration
+	version      string
+	stderr       io.Writer
+}
+
+// app is a running weir: its parts, wired. Open it with openApp, then run it.
+type app struct {
+	o        appOptions
+	log      *zap.Logger
+	access   *telemetry.AccessLog
+	proxy    *proxy.Proxy
+	reloader *reloader
+
+	admin         *admin.Server
+	adminListener net.Listener
+
+	started, stopping atomic.Bool
+	background        sync.WaitGroup // reloads by signal, and the servers
+}
+
+// openApp makes the parts, in an order in which each has what it needs: configuration, logs, proxy with
+// its listeners, admin listener. On an error nothing is left open.
+func openApp(o appOptions) (_ *app, err error) {
+	cfg, err := config.Load(o.file)
+	if err != nil {
+		return nil, err
+	}
+	a := &app{o: o}
+	log, level, err := telemetry.NewLogger(cfg.Log.Level, o.stderr)
+	if err != nil {
+		return nil, err
+	}
+	a.log = log
+	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, a.accessLogFailed)
+	if err != nil {
+		return nil, err
+	}
+	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version})
+	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy}
+	if err := a.reloader.first(cfg); err != nil {
+		return nil, err
+	}
+	if err := a.openAdmin(cfg.Admin.Address); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *app) accessLogFailed(err error) { a.log.Warn(err.Error()) }
+
+func (a *app) openAdmin(address string) (err error) {
+	a.admin, err = admin.New(admin.Options{
+		Address:    address,
+		State:      a.proxy,
+		SetWeights: a.proxy.SetWeights,
+		Config:     a.reloader.inForce,
+		Reload:     a.reloader.reload,
+		Started:    a.started.Load,
+		Ready:      a.notReady,
+		Collectors: []prometheus.Collector{a.proxy.Collector()},
+		Log:        a.log.Named("admin"),
+	})
+	if err != nil {
+		return err
+	}
+	a.adminListener, err = net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("cannot open the admin listener: %w\nIs another weir running? Give this one an admin.address of its own", err)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot open the admin listener (admin.address): %w", err)
+	}
+	return nil
+}
+
+// notReady says why no new requests should be sent here; nothing when they should.
+func (a *app) notReady() []string {
+	switch {
+	case a.stopping.Load():
+		return []string{"weir is stopping"}
+	case a.proxy.Ready():
+		return nil
+	}
+	return append([]string{"no route has a usable endpoint"}, a.proxy.Status().Reasons...)
+}
+
+// run serves until a signal stops it or a server fails. It returns nil after a clean stop: nothing that
+// was accepted is lost.
+func (a *app) run(signals <-chan os.Signal) error {
+	defer a.close()
+	failed := make(chan error, 2)
+	a.background.Go(func() {
+		if err := a.proxy.Serve(context.Background()); err != nil {
+			failed <- fmt.Errorf("proxy: %w", err)
+		}
+	})
+	a.background.Go(func() {
+		if err := a.admin.Serve(a.adminListener); err != nil {
+			failed <- fmt.Errorf("admin listener: %w", err)
+		}
+	})
+	ctx, stopWatch := context.WithCancel(context.Background())
+	defer stopWatch()
+	watched := config.Watch(ctx, a.o.file,
+		func(err error) { a.log.Warn("cannot watch the configuration", telemetry.Exception(err)) },
+		func() { a.reload("file") })
+	a.background.Go(func() { <-watched })
+	a.started.Store(true)
+	a.logListening()
+	a.reload("start") // the file may have changed between being read and being watched
+
+	for {
+		select {
+		case err := <-failed:
+			a.log.Error("weir cannot go on", telemetry.Exception(err))
+			stopWatch()
+			return errors.Join(err, a.stop("failure", signals))
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				stopWatch()
+				return a.stop(s.String(), signals)
+			}
+			a.background.Go(func() { a.reload("SIGHUP") })
+		}
+	}
+}
+
+// reload reads the file again; the reloader has logged what came of it.
+func (a *app) reload(by string) { _, _ = a.reloader.reload(by) }
+
+func (a *app) logListening() {
+	var addresses []string
+	for _, addr := range a.proxy.Addrs() {
+		addresses = append(addresses, addr.String())
+	}
+	// The one line that every level shows: where weir is, with port 0, is to be learned nowhere else.
+	log, _, err := telemetry.NewLogger("info", a.o.stderr)
+	if err != nil {
+		log = a.log
+	}
+	log.Info("listening", zap.Strings("addresses", addresses), zap.String("admin", a.adminListener.Addr().String()),
+		zap.String("config", a.o.file), zap.Uint64("generation", a.proxy.Generation()), zap.String("version", a.o.version))
+}
+
+// stop ends the proxy: no new connections, what runs is finished. A further signal ends the wait.
+func (a *app) stop(why string, signals <-chan os.Signal) error {
+	a.log.Info("stopping: running requests are finished first", zap.String("by", why), zap.Duration("at_most", a.o.drainTimeout))
+	a.stopping.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), a.o.drainTimeout)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() {
+		a.reloader.close() // after a reload that is under way, so that it opens nothing anew
+		drained <- a.proxy.Shutdown(ctx)
+	}()
+	for {
+		select {
+		case err := <-drained:
+			if err != nil {
+				return fmt.Errorf("not everything was finished within --drain-timeout %s: %w", a.o.drainTimeout, err)
+			}
+			a.stopAdmin()
+			a.background.Wait()
+			a.log.Info("stopped")
+			return nil
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return fmt.Errorf("quit at once by a second signal (%s): running requests were cut off", s)
+			}
+		}
+	}
+}
+
+func (a *app) stopAdmin() {
+	ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
+	defer cancel()
+	if err := a.admin.Shutdown(ctx); err != nil {
+		a.log.Warn("the admin API was cut off", telemetry.Exception(err))
+	}
+}
+
+// close releases what is still open; after a clean stop that is the logs.
+func (a *app) close() {
+	if a.proxy != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = a.proxy.Shutdown(ended) // after a clean stop there is nothing left, else it was reported
+	}
+	if a.adminListener != nil {
+		_ = a.adminListener.Close()
+	}
+	if err := a.access.Close(); err != nil {
+		a.log.Warn("the access log is not complete", telemetry.Exception(err))
+	}
+	_ = a.log.Sync() // stderr cannot be synced on every system
+}

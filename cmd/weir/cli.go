@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses, the same for every command.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitDegraded = 3
+)
+
+// exitError is an error that ends the program with a status of its own. Without a cause nothing is
+// printed: the data on stdout has said it.
+type exitError struct {
+	status int
+	cause  error
+}
+
+func (e *exitError) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.cause.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.cause }
+
+// usageError is about how the command was called.
+func usageError(format string, args ...any) error {
+	return &exitError{status: exitUsage, cause: fmt.Errorf(format, args...)}
+}
+
+// cli is what all commands share: where they write, and the flags that are everywhere.
+type cli struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	admin   string // --admin
+	output  string // --output
+	running bool   // the arguments were understood; an error from here on is not one of usage
+}
+
+func newCLI(stdout, stderr io.Writer, getenv func(string) string) *cli {
+	return &cli{stdout: stdout, stderr: stderr, getenv: getenv}
+}
+
+// run parses the arguments, runs the command they name and returns the exit status.
+func (c *cli) run(args []string) int {
+	root := c.root()
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	status := exitFailed
+	if !c.running {
+		status = exitUsage
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		status = exit.status
+		err = exit.cause
+	}
+	if err != nil {
+		c.complain(err)
+	}
+	if status == exitUsage {
+		fmt.Fprintln(c.stderr, `weir: try "weir --help", or --help after any command`)
+	}
+	return status
+}
+
+// complain writes an error to stderr, each of its lines marked as weir's.
+func (c *cli) complain(err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(c.stderr, "weir:", strings.TrimSuffix(line, "\n"))
+	}
+}
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "weir",
+		Short:         "A load balancer that splits traffic between versions of a model",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if formats := []string{"", "table", "json", "yaml"}; !slices.Contains(formats, c.output) {
+				return usageError("unknown output format %q (have %s)", c.output, strings.Join(formats[1:], ", "))
+			}
+			c.running = true
+			return nil
+		},
+	}
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.admin, "admin", "", "URL of the running weir's admin API (default $WEIR_ADMIN, else "+defaultAdmin+")")
+	flags.StringVarP(&c.output, "output", "o", "", "table, json or yaml")
+	root.AddCommand(c.serve(), c.check(), c.status(), c.shift(), c.reload(), c.config(), c.healthcheck(), c.version())
+	return root
+}
+
+// group is a command that only holds others; naming none, or an unknown one, is wrong usage.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	var names []string
+	for _, sub := range commands {
+		names = append(names, sub.Name())
+	}
+	g := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError("unknown command %q for %q (have %s)", args[0], cmd.CommandPath(), strings.Join(names, ", "))
+		}
+		return usageError("%q needs a command (have %s)", cmd.CommandPath(), strings.Join(names, ", "))
+	}}
+	g.AddCommand(commands...)
+	return g
+}

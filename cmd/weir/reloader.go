@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"weir/config"
+	"weir/internal/telemetry"
+	"weir/proxy"
+)
+
+var errStopping = errors.New("weir is stopping; nothing is reloaded any more")
+
+// reloader is the one way in which a configuration comes into force: a changed file, SIGHUP and the API
+// all call reload. Everything that can fail is done first and touches nothing that runs.
+type reloader struct {
+	file         string
+	log          *zap.Logger
+	level        zap.AtomicLevel
+	access       *telemetry.AccessLog
+	accessFailed func(error)
+	proxy        *proxy.Proxy
+
+	mu      sync.Mutex // one reload at a time
+	closed  bool
+	current atomic.Pointer[inForce]
+}
+
+// inForce is a configuration and the generation it came into force with.
+type inForce struct {
+	cfg        *config.Config
+	generation uint64
+}
+
+// first puts the configuration of the start in force. The logs follow it already.
+func (r *reloader) first(cfg *config.Config) error {
+	generation, _, err := r.proxy.Apply(cfg)
+	if err != nil {
+		return err
+	}
+	r.current.Store(&inForce{cfg, generation})
+	return nil
+}
+
+// inForce returns the configuration in force and the generation it came with.
+func (r *reloader) inForce() (*config.Config, uint64) {
+	c := r.current.Load()
+	return c.cfg, c.generation
+}
+
+// close waits for a reload under way and refuses all later ones.
+func (r *reloader) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+}
+
+// reload reads the file and puts it in force; by says who asked. It returns the generation then in
+// force, be it the old one: after an error nothing has changed.
+func (r *reloader) reload(by string) (uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return r.proxy.Generation(), errStopping
+	}
+	cfg, err := config.Load(r.file)
+	if err == nil {
+		err = r.sameAdmin(cfg)
+	}
+	if err != nil {
+		r.proxy.ReloadFailed()
+		return r.reject(by, err)
+	}
+	return r.apply(by, cfg)
+}
+
+// sameAdmin refuses what takes a restart: the API is where the outcome of a reload is told, and moving
+// it under its callers would leave them without an answer.
+func (r *reloader) sameAdmin(cfg *config.Config) error {
+	old := r.current.Load().cfg.Admin.Address
+	if cfg.Admin.Address == old {
+		return nil
+	}
+	return config.Faults{{File: r.file, Key: "admin.address",
+		Message: "cannot change by a reload: it is " + old + ", the file says " + cfg.Admin.Address + "; restart weir, or put the old address back"}}
+}
+
+func (r *reloader) apply(by string, cfg *config.Config) (uint64, error) {
+	before := r.current.Load()
+	// Opened again even when the name is the same: that is how a rotated file is let go.
+	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, r.accessFailed)
+	if err != nil {
+		r.proxy.ReloadFailed()
+		return r.reject(by, err)
+	}
+	generation, changes, err := r.proxy.Apply(cfg)
+	if err != nil {
+		_ = telemetry.CloseOutput(output) // nothing was written to it
+		return r.reject(by, err)
+	}
+	// From here on nothing can fail.
+	r.access.SetOutput(output)
+	if level, err := telemetry.ParseLevel(cfg.Log.Level); err == nil { // the loader has checked it
+		r.level.SetLevel(level)
+	}
+	if r.proxy.Config() == before.cfg {
+		r.log.Debug("the configuration was read again; nothing has changed", zap.String("by", by))
+		return generation, nil
+	}
+	r.current.Store(&inForce{cfg, generation})
+	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation),
+		zap.Strings("changes", append(changes, ownChanges(before.cfg, cfg)...)))
+	return generation, nil
+}
+
+// reject logs every fault; the configuration in force stays.
+func (r *reloader) reject(by string, err error) (uint64, error) {
+	generation := r.proxy.Generation()
+	for _, fault := range faultLines(err) {
+		r.log.Error("the configuration was rejected; the one before it stays in force",
+			zap.String("by", by), zap.String("fault", fault), zap.Uint64("generation", generation))
+	}
+	return generation, err
+}
+
+// ownChanges are the changes outside the pools and routes, which the proxy tells.
+func ownChanges(old, cfg *config.Config) (changes []string) {
+	note := func(key, before, after string) {
+		if before != after {
+			changes = append(changes, key+": "+before+" → "+after)
+		}
+	}
+	note("log.level", old.Log.Level, cfg.Log.Level)
+	note("log.access.output", old.Log.Access.Output, cfg.Log.Access.Output)
+	if !slices.Equal(old.Listeners, cfg.Listeners) {
+		changes = append(changes, "listeners changed")
+	}
+	if !slices.Equal(old.TrustedProxies, cfg.TrustedProxies) {
+		changes = append(changes, "trusted_proxies changed")
+	}
+	return changes
+}
