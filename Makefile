@@ -11,6 +11,8 @@ DURATION ?=
 FUZZTIME ?= 60s
 
 GO       ?= go
+# go-nvml's header marks half of NVML as deprecated, a page of warnings at each build.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 BUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
 GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
 
