@@ -152,7 +152,7 @@ func (t *table) has(key variantKey) bool {
 	return r != nil && (key.pool == "" || slices.ContainsFunc(r.variants, func(v *variant) bool { return v.pool == key.pool }))
 }
 
-// changedSections names the sections beside pools and routes that differ; all are new to the first
+// changedSections names what else of the proxy's own sections differs; all are new to the first
 // configuration, which says nothing.
 func changedSections(old, next *config.Config) (lines []string) {
 	if len(old.Listeners) == 0 {
@@ -164,8 +164,6 @@ func changedSections(old, next *config.Config) (lines []string) {
 	}{
 		{"listeners", old.Listeners, next.Listeners},
 		{"trusted_proxies", old.TrustedProxies, next.TrustedProxies},
-		{"admin", old.Admin, next.Admin},
-		{"log", old.Log, next.Log},
 	} {
 		if !reflect.DeepEqual(s.old, s.next) {
 			lines = append(lines, s.name+" changed")

@@ -151,10 +151,10 @@ func TestOverlayRule(t *testing.T) {
 	}
 
 	same := base
-	same.top = "log: {level: warn}\n"
+	same.top = "trusted_proxies: [10.0.0.0/8]\n"
 	gen, changes, err := p.Apply(same.parse(t))
 	if err != nil || gen != 3 || len(changes) == 0 {
-		t.Errorf("a change of the log: generation %d, %q, %v", gen, changes, err)
+		t.Errorf("a change of the trusted proxies: generation %d, %q, %v", gen, changes, err)
 	}
 	if s := status(); !slices.Equal(weights(s), []float64{50, 50}) || !s.Overlay || s.Generation != 2 {
 		t.Errorf("a reload that leaves the split alone: %+v", s)

@@ -159,6 +159,7 @@ func (l *listener) stop() {
 	l.closed = true
 	l.room.Broadcast()
 	l.mu.Unlock()
+	refuseNew(l.tcp)
 	_ = l.tcp.SetDeadline(time.Now()) // wakes accept
 	<-l.done
 	_ = l.tcp.SetDeadline(time.Now().Add(10 * time.Millisecond))

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -36,4 +37,18 @@ func (s *socket) poll(events int16) (got int16) {
 		}
 	})
 	return got
+}
+
+// refuseNew makes the system ignore new handshakes on a listener, so that no connection can be
+// established between the last accept and the close, which would reset it. Who tries meanwhile tries
+// again a second later, and then finds the address closed, or open on somebody else.
+func refuseNew(ln *net.TCPListener) {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return
+	}
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K} // keep 0 bytes of every packet
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
+	})
 }

@@ -2,7 +2,10 @@
 
 package proxy
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 // peek looks at the next byte without taking it and without waiting (the socket is non-blocking).
 func peek(fd uintptr) (int, error) {
@@ -33,3 +36,6 @@ func (s *socket) readable() (ready bool) {
 	})
 	return ready
 }
+
+// refuseNew does nothing: see Linux's.
+func refuseNew(*net.TCPListener) {}

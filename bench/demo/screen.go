@@ -111,8 +111,8 @@ func (r *row) cells(w io.Writer) {
 		return
 	}
 	p50, p95, p99 := r.quantiles()
-	fmt.Fprintf(w, "%s\t%s\t%g (%.1f%%)\t%.1f%%\t%.1f/s\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t\n",
-		r.variant, r.version, r.weight, 100*r.wanted, 100*r.line.Share, r.line.Rate, r.line.Errors, p50, p95, p99, r.accuracy(), r.promised(), r.users)
+	fmt.Fprintf(w, "%s\t%s\t%g (%.1f%%)\t%s\t%.1f/s\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t\n",
+		r.variant, r.version, r.weight, 100*r.wanted, r.share(), r.line.Rate, r.line.Errors, p50, p95, p99, r.accuracy(), r.promised(), r.users)
 }
 
 // clock writes a duration as minutes and seconds.

@@ -34,14 +34,21 @@ type session struct {
 	screen  *screen
 
 	total  *bench.Tally
-	window []*bench.Tally // the last ticks, oldest first, all under the present weights
-	epochs []epoch        // the last one is the present
+	window []slice       // the last ticks, oldest first, all under the present weights
+	taken  time.Duration // when the last of them ended
+	epochs []epoch       // the last one is the present
 	took   time.Duration
 
 	tourAt   time.Duration // 0 when there is no shift to come
 	notices  []string
 	problems []string
 	gone     *process.Process // a backend whose end has been noticed
+}
+
+// slice is what came in during one tick.
+type slice struct {
+	*bench.Tally
+	length time.Duration
 }
 
 // epoch is a time in which the weights stayed the same.
@@ -107,12 +114,14 @@ func (s *session) run(ctx context.Context) error {
 // tick takes in what happened since the last one.
 func (s *session) tick(ctx context.Context, part *bench.Tally) {
 	s.total.Merge(part)
-	s.window = append(s.window, part)
+	now := time.Since(s.attack.Start())
+	s.window = append(s.window, slice{part, now - s.taken})
+	s.taken = now
 	if len(s.window) > windowTicks {
 		s.window = s.window[1:]
 	}
 	s.watcher.Add(part.Sightings)
-	if s.tourAt > 0 && time.Since(s.attack.Start()) >= s.tourAt {
+	if s.tourAt > 0 && now >= s.tourAt {
 		s.tourAt = 0
 		s.shift(ctx)
 	}

@@ -31,22 +31,23 @@ type row struct {
 	weight           float64 // as set
 	wanted           float64 // its part of the weights, 0 to 1
 	line             bench.Line
+	measured         bool // there were requests in the time the figures are over
 	users            uint64
 	modelSays        float64 // the accuracy in the model's metadata, 0 to 1; 0 when unknown
 }
 
 func (s *session) view() view {
-	tally := bench.NewTally(0)
+	tally, length := bench.NewTally(0), time.Duration(0)
 	for _, part := range s.window {
-		tally.Merge(part)
+		tally.Merge(part.Tally)
+		length += part.length
 	}
-	seconds := float64(len(s.window)) * tickEvery.Seconds()
-	report := bench.Summarize(tally, time.Duration(seconds*float64(time.Second)))
+	report := bench.Summarize(tally, length)
 	present := s.epochs[len(s.epochs)-1]
 	v := view{
 		at: time.Since(s.attack.Start()), address: s.stack.address, admin: s.stack.admin,
 		rate: s.Rate, users: s.Users, moved: present.moved,
-		dropped: s.total.Dropped, lag: report.Lag.P99, seconds: seconds, notices: s.notices,
+		dropped: s.total.Dropped, lag: report.Lag.P99, seconds: length.Seconds(), notices: s.notices,
 	}
 	for _, n := range present.users {
 		v.seen += n
@@ -64,7 +65,7 @@ func (s *session) rows(report *bench.Report, e epoch) []row {
 	}
 	var rows []row
 	for _, v := range s.watcher.Route().Variants {
-		r := row{variant: v.Pool, version: v.Version, weight: v.Weight, wanted: v.Weight / sum, users: e.users[v.Pool]}
+		r := row{variant: v.Pool, version: v.Version, weight: v.Weight, wanted: v.Weight / sum, users: e.users[v.Pool], measured: report.Total.Requests > 0}
 		for _, p := range s.stack.pools {
 			if p.Name == v.Pool {
 				r.modelSays = p.model.accuracy
@@ -109,8 +110,8 @@ func (v *view) line() string {
 			continue
 		}
 		p50, p95, p99 := r.quantiles()
-		fmt.Fprintf(b, " | %s %s weight %g share %.1f%% %.0f/s errors %d p50 %s p95 %s p99 %s accuracy %s",
-			r.variant, r.version, r.weight, 100*r.line.Share, r.line.Rate, r.line.Errors, p50, p95, p99, r.accuracy())
+		fmt.Fprintf(b, " | %s %s weight %g share %s %.0f/s errors %d p50 %s p95 %s p99 %s accuracy %s",
+			r.variant, r.version, r.weight, r.share(), r.line.Rate, r.line.Errors, p50, p95, p99, r.accuracy())
 	}
 	fmt.Fprintf(b, " | users %d, changed variant %d", v.seen, v.moved)
 	return b.String()
@@ -123,6 +124,14 @@ func (r *row) quantiles() (p50, p95, p99 string) {
 		return "-", "-", "-"
 	}
 	return bench.FormatMS(q.P50), bench.FormatMS(q.P95), bench.FormatMS(q.P99)
+}
+
+// share is the part of the requests, when there were any.
+func (r *row) share() string {
+	if !r.measured {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*r.line.Share)
 }
 
 // promised is the accuracy in the model's metadata.

@@ -49,33 +49,29 @@ type app struct {
 
 // openApp makes the parts, in an order in which each has what it needs: configuration, logs, proxy with
 // its listeners, admin listener. On an error nothing is left open.
-func openApp(o appOptions) (_ *app, err error) {
+func openApp(o appOptions) (*app, error) {
 	cfg, err := config.Load(o.file)
 	if err != nil {
 		return nil, err
 	}
-	a := &app{o: o}
 	log, level, err := telemetry.NewLogger(cfg.Log.Level, o.stderr)
 	if err != nil {
 		return nil, err
 	}
-	a.log = log
+	a := &app{o: o, log: log}
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, a.accessLogFailed)
 	if err != nil {
 		return nil, err
 	}
 	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
-	defer func() {
-		if err != nil {
-			a.close()
-		}
-	}()
 	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version})
 	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy}
-	if err := a.reloader.first(cfg); err != nil {
-		return nil, err
+	err = a.reloader.first(cfg)
+	if err == nil {
+		err = a.openAdmin(cfg.Admin.Address)
 	}
-	if err := a.openAdmin(cfg.Admin.Address); err != nil {
+	if err != nil {
+		a.close()
 		return nil, err
 	}
 	return a, nil
@@ -216,11 +212,9 @@ func (a *app) stopAdmin() {
 
 // close releases what is still open; after a clean stop that is the logs.
 func (a *app) close() {
-	if a.proxy != nil {
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = a.proxy.Shutdown(ended) // after a clean stop there is nothing left, else it was reported
-	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = a.proxy.Shutdown(ended) // after a clean stop there is nothing left, else it was reported
 	if a.adminListener != nil {
 		_ = a.adminListener.Close()
 	}

@@ -189,7 +189,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 		return text
 	}
-	w := serve(t, form(0)+"log: {level: error}\n")
+	w := serve(t, form(0)+"log: {access: {output: off}}\n")
 	var requests atomic.Int64
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
@@ -221,7 +221,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	const reloads = 200
 	for i := 1; i <= reloads; i++ {
-		writeFile(t, w.file, form(i)+"log: {level: error}\n")
+		writeFile(t, w.file, form(i)+"log: {access: {output: off}}\n")
 		before := requests.Load()
 		if code := w.api("POST", "/api/v1/reload", "", nil); code != 200 {
 			t.Errorf("reload %d: %d", i, code)

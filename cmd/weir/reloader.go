@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -127,7 +126,7 @@ func (r *reloader) reject(by string, err error) (uint64, error) {
 	return generation, err
 }
 
-// ownChanges are the changes outside the pools and routes, which the proxy tells.
+// ownChanges are the changes of what the proxy does not know.
 func ownChanges(old, cfg *config.Config) (changes []string) {
 	note := func(key, before, after string) {
 		if before != after {
@@ -136,11 +135,5 @@ func ownChanges(old, cfg *config.Config) (changes []string) {
 	}
 	note("log.level", old.Log.Level, cfg.Log.Level)
 	note("log.access.output", old.Log.Access.Output, cfg.Log.Access.Output)
-	if !slices.Equal(old.Listeners, cfg.Listeners) {
-		changes = append(changes, "listeners changed")
-	}
-	if !slices.Equal(old.TrustedProxies, cfg.TrustedProxies) {
-		changes = append(changes, "trusted_proxies changed")
-	}
 	return changes
 }
