@@ -27,6 +27,8 @@ type Options struct {
 	Duration time.Duration
 	// Tour shifts the weights on the way; otherwise that is left to the user.
 	Tour bool
+	// Port and AdminPort are taken by weir when they are free, else it gets others.
+	Port, AdminPort int
 
 	Out io.Writer
 	// Terminal refreshes one screen in place instead of writing lines; Width returns how many
@@ -34,6 +36,8 @@ type Options struct {
 	Terminal, Color bool
 	Width           func() int
 	Command         string // how weir is called from the user's shell, such as bin/weir
+
+	tick time.Duration // default defaultTick; tests have less time
 }
 
 // ErrVerdict is wrapped by the error of a demonstration that ran to its end and saw something
@@ -54,6 +58,9 @@ const routeName = "predict"
 // Run starts everything, shows it until the duration is over or ctx is done, and stops
 // everything again. Being interrupted is not an error.
 func Run(ctx context.Context, o Options) error {
+	if o.tick == 0 {
+		o.tick = defaultTick
+	}
 	pools, images, err := o.load()
 	if err != nil {
 		return err
@@ -63,7 +70,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	say := func(line string) { fmt.Fprintln(o.Out, line) }
-	stack, err := startStack(ctx, o.Programs, dir, pools, say)
+	stack, err := startStack(ctx, &o, dir, pools, say)
 	if err != nil {
 		return cleanUp(dir, interrupted(ctx, err))
 	}

@@ -26,9 +26,9 @@ func newScreen(o *Options) *screen {
 
 // Terminal sequences.
 const (
-	up        = "\x1b[%dA" // so many lines
-	clearLine = "\x1b[K"   // to its end
-	clearRest = "\x1b[J"   // of the screen
+	up        = "\r\x1b[%dA" // so many lines, to the first column
+	clearLine = "\x1b[K"     // to its end
+	clearRest = "\x1b[J"     // of the screen
 	bold      = "\x1b[1m"
 	plain     = "\x1b[0m"
 )
@@ -50,7 +50,7 @@ func (s *screen) show(v view) {
 		if i == 0 && s.color {
 			line = bold + line + plain
 		}
-		b.WriteString(line + clearLine + "\r\n")
+		b.WriteString(line + clearLine + "\n")
 	}
 	b.WriteString(clearRest)
 	s.drawn = len(lines)

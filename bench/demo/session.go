@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// tickEvery is how often results are taken and, on a terminal, shown.
-	tickEvery = time.Second
+	// defaultTick is how often results are taken and, on a terminal, shown.
+	defaultTick = time.Second
 	// windowTicks is how many ticks the live figures are over.
 	windowTicks = 10
 	// linesEvery is how many ticks pass between two lines without a terminal.
@@ -85,12 +85,12 @@ func (s *session) run(ctx context.Context) error {
 	defer stop()
 	finished := make(chan error, 1)
 	go func() { finished <- s.attack.Run(load) }()
-	ticker := time.NewTicker(tickEvery)
+	ticker := time.NewTicker(s.tick)
 	defer ticker.Stop()
 	for ticks := 1; ; ticks++ {
 		select {
 		case <-ticker.C:
-			s.tick(ctx, s.attack.Take())
+			s.take(ctx, s.attack.Take())
 			if s.Terminal || ticks%linesEvery == 0 {
 				s.screen.show(s.view())
 			}
@@ -104,15 +104,15 @@ func (s *session) run(ctx context.Context) error {
 				return interrupted(ctx, err)
 			}
 			// ctx may be done, and a last look at the weights is still wanted.
-			s.tick(context.WithoutCancel(ctx), s.attack.Take())
+			s.take(context.WithoutCancel(ctx), s.attack.Take())
 			s.screen.show(s.view())
 			return nil
 		}
 	}
 }
 
-// tick takes in what happened since the last one.
-func (s *session) tick(ctx context.Context, part *bench.Tally) {
+// take takes in what happened during a tick.
+func (s *session) take(ctx context.Context, part *bench.Tally) {
 	s.total.Merge(part)
 	now := time.Since(s.attack.Start())
 	s.window = append(s.window, slice{part, now - s.taken})
@@ -121,10 +121,20 @@ func (s *session) tick(ctx context.Context, part *bench.Tally) {
 		s.window = s.window[1:]
 	}
 	s.watcher.Add(part.Sightings)
+	s.poll(ctx)
 	if s.tourAt > 0 && now >= s.tourAt {
 		s.tourAt = 0
 		s.shift(ctx)
+		s.poll(ctx)
 	}
+	if p := s.stack.group.Exited(); p != nil && p != s.gone {
+		s.gone = p
+		s.problem(fmt.Sprintf("%s has ended; its log is %s", p.Name, p.LogName))
+	}
+}
+
+// poll looks at the weights, and counts the users seen since the last look.
+func (s *session) poll(ctx context.Context) {
 	changed, err := s.watcher.Poll(ctx)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
@@ -141,10 +151,6 @@ func (s *session) tick(ctx context.Context, part *bench.Tally) {
 	}
 	present := &s.epochs[len(s.epochs)-1]
 	present.users, present.moved = s.watcher.Users()
-	if p := s.stack.group.Exited(); p != nil && p != s.gone {
-		s.gone = p
-		s.problem(fmt.Sprintf("%s has ended; its log is %s", p.Name, p.LogName))
-	}
 }
 
 // shift is the tour's change of weights.

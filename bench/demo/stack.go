@@ -13,10 +13,10 @@ import (
 	"weir/bench/process"
 )
 
-// The friendly ports, taken when they are free.
+// The friendly ports: weir's own default for its admin API, and one that is easy to remember.
 const (
-	weirPort  = 8080
-	adminPort = 9901
+	DefaultPort      = 8080
+	DefaultAdminPort = 9901
 )
 
 const (
@@ -51,7 +51,7 @@ type stack struct {
 
 // startStack starts the backends and weir, and waits until they are ready. say is told what
 // goes on. When it fails nothing is left running.
-func startStack(ctx context.Context, programs, dir string, pools []*pool, say func(string)) (_ *stack, err error) {
+func startStack(ctx context.Context, o *Options, dir string, pools []*pool, say func(string)) (_ *stack, err error) {
 	s := &stack{group: process.NewGroup(dir), dir: dir, pools: pools}
 	defer func() {
 		if err != nil {
@@ -61,12 +61,12 @@ func startStack(ctx context.Context, programs, dir string, pools []*pool, say fu
 	for _, p := range pools {
 		say(fmt.Sprintf("starting %s: model fashion %s, %s of weir-backend", p.Name, p.model.version, plural(p.processes, "process", "processes")))
 		for i := range p.processes {
-			if err := s.startBackend(ctx, programs, p, fmt.Sprintf("%s-%d", p.Name, i+1)); err != nil {
+			if err := s.startBackend(ctx, o.Programs, p, fmt.Sprintf("%s-%d", p.Name, i+1)); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return s, s.startWeir(ctx, programs, say)
+	return s, s.startWeir(ctx, o, say)
 }
 
 // startBackend starts a weir-backend on a port of its choice, which it writes to a file.
@@ -103,21 +103,21 @@ func (s *stack) startBackend(ctx context.Context, programs string, p *pool, name
 const readyPath = "/v2/health/ready"
 
 // startWeir starts weir before the pools, on the friendly ports when they are free.
-func (s *stack) startWeir(ctx context.Context, programs string, say func(string)) (err error) {
+func (s *stack) startWeir(ctx context.Context, o *Options, say func(string)) (err error) {
 	var free, adminFree bool
 	var admin string
-	if s.address, free, err = process.FreeAddress(weirPort); err != nil {
+	if s.address, free, err = process.FreeAddress(o.Port); err != nil {
 		return err
 	}
-	if admin, adminFree, err = process.FreeAddress(adminPort); err != nil {
+	if admin, adminFree, err = process.FreeAddress(o.AdminPort); err != nil {
 		return err
 	}
-	s.admin, s.usual = "http://"+admin, adminFree
+	s.admin, s.usual = "http://"+admin, admin == fmt.Sprintf("127.0.0.1:%d", DefaultAdminPort)
 	if !free {
-		say(fmt.Sprintf("port %d is taken, so weir listens on %s", weirPort, s.address))
+		say(fmt.Sprintf("port %d is taken, so weir listens on %s", o.Port, s.address))
 	}
 	if !adminFree {
-		say(fmt.Sprintf("port %d is taken, so weir's admin API is at %s: for other commands, export WEIR_ADMIN=%s", adminPort, s.admin, s.admin))
+		say(fmt.Sprintf("port %d is taken, so weir's admin API is at %s: for other commands, export WEIR_ADMIN=%s", o.AdminPort, s.admin, s.admin))
 	}
 	if err := s.writeConfig(admin); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (s *stack) startWeir(ctx context.Context, programs string, say func(string)
 	say(fmt.Sprintf("starting weir before them on http://%s, configuration %s", s.address, s.configFile()))
 	s.weir, err = s.group.Start(process.Spec{
 		Name: "weir",
-		Path: filepath.Join(programs, "weir"),
+		Path: filepath.Join(o.Programs, "weir"),
 		Args: []string{"serve", "-c", s.configFile()},
 	})
 	if err != nil {

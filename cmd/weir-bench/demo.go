@@ -17,7 +17,7 @@ import (
 const demoUsers = 2000
 
 func demoCommand() *cobra.Command {
-	o := demo.Options{Users: demoUsers}
+	o := demo.Options{Port: demo.DefaultPort, AdminPort: demo.DefaultAdminPort}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show weir splitting live traffic between two versions of a model",
