@@ -173,6 +173,7 @@ func start(t testing.TB, args ...string) *weir {
 		close(w.ended)
 	}()
 	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections() // a stopping weir leaves them open for a second
 		w.signal(syscall.SIGTERM)
 		select {
 		case <-w.ended:

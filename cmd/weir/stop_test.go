@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,13 +34,20 @@ func TestStopLosesNothing(t *testing.T) {
 	// post sends requests until weir no longer accepts connections, which is the only end there may be.
 	post := func(path string, answered *atomic.Int64) {
 		for transport := (&http.Transport{}); ; answered.Add(1) {
-			resp, err := (&http.Client{Transport: transport}).Post("http://"+w.addr+path, "text/plain", strings.NewReader("x"))
+			reused := false
+			trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
+			req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", "http://"+w.addr+path, strings.NewReader("x"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := transport.RoundTrip(req)
 			var dial *net.OpError
 			if errors.As(err, &dial) && dial.Op == "dial" {
 				return
 			}
 			if err != nil {
-				t.Errorf("%s: %v", path, err)
+				t.Errorf("%s on a connection that served before (%v): %v", path, reused, err)
 				return
 			}
 			body, err := io.ReadAll(resp.Body)
