@@ -236,3 +236,18 @@ func TestLogSettingsFollowAReload(t *testing.T) {
 		t.Errorf("stdout: %s", w.out.text())
 	}
 }
+
+func TestStatusKeepsWatching(t *testing.T) {
+	w := serve(t, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 0"))
+	watch := start(t, "status", "--watch", "--interval", "100ms", "--admin", w.admin)
+	eventually(t, "two looks", func() bool { return strings.Count(watch.out.text(), "generation 1") >= 2 })
+	w.mustCommand("shift", "predict", "blue=0", "green=1")
+	eventually(t, "the shift is seen", func() bool { return strings.Contains(watch.out.text(), "generation 2") })
+	if strings.Contains(watch.out.text(), "\x1b") {
+		t.Error("escape sequences without a terminal")
+	}
+	watch.signal(os.Interrupt)
+	if status := watch.exit(); status != 0 {
+		t.Errorf("exit %d, %s", status, watch.log.text())
+	}
+}
