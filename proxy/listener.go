@@ -162,8 +162,8 @@ func (l *listener) stop() {
 	refuseNew(l.tcp)
 	_ = l.tcp.SetDeadline(time.Now()) // wakes accept
 	<-l.done
-	_ = l.tcp.SetDeadline(time.Now().Add(10 * time.Millisecond))
-	for {
+	for queued(l.tcp) {
+		_ = l.tcp.SetDeadline(time.Now().Add(time.Second)) // a busy machine may take its time to get from here to the accept
 		c, err := l.tcp.AcceptTCP()
 		if err != nil {
 			break

@@ -47,8 +47,28 @@ func refuseNew(ln *net.TCPListener) {
 	if err != nil {
 		return
 	}
-	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K} // keep 0 bytes of every packet
+	// A handshake that has begun may end: only packets with SYN are dropped.
+	filter := [...]unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // the flags in the TCP header
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: 2, Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
+		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	})
+}
+
+// queued reports whether an accept would return at once.
+func queued(ln *net.TCPListener) (ready bool) {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p[:], 0)
+		ready = err == nil && n > 0
+	})
+	return ready
 }

@@ -39,3 +39,6 @@ func (s *socket) readable() (ready bool) {
 
 // refuseNew does nothing: see Linux's.
 func refuseNew(*net.TCPListener) {}
+
+// queued cannot tell here; the accept that follows has a deadline.
+func queued(*net.TCPListener) bool { return true }
