@@ -25,6 +25,9 @@ type Spec struct {
 	// EndsGently asks for SIGTERM instead of SIGKILL when the parent dies: for programs that
 	// have children of their own to end.
 	EndsGently bool
+	// DiesOfTerm says that the program leaves SIGTERM to the kernel, so that dying of it is no
+	// failure.
+	DiesOfTerm bool
 }
 
 // Group is a set of running programs. Its methods may be called from any goroutine.
@@ -69,7 +72,7 @@ func (g *Group) Start(s Spec) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
-	p := &Process{Name: s.Name, LogName: logName, cmd: cmd, done: make(chan struct{})}
+	p := &Process{Name: s.Name, LogName: logName, cmd: cmd, diesOfTerm: s.DiesOfTerm, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.done)

@@ -18,7 +18,9 @@ type Process struct {
 	Name    string
 	LogName string // file with its output
 
-	cmd  *exec.Cmd
+	cmd        *exec.Cmd
+	diesOfTerm bool
+
 	done chan struct{} // closed when it has ended; err is set before
 	err  error
 }
@@ -45,10 +47,16 @@ func (p *Process) Stop(grace time.Duration) error {
 		<-p.done
 		return fmt.Errorf("%s did not end within %v of SIGTERM and was killed", p.Name, grace)
 	}
-	if p.err != nil {
+	if p.err != nil && !(p.diesOfTerm && endedBy(p.cmd.ProcessState, syscall.SIGTERM)) {
 		return fmt.Errorf("%s ended with %w", p.Name, p.err)
 	}
 	return nil
+}
+
+// endedBy reports whether a process ended by a signal.
+func endedBy(state *os.ProcessState, signal syscall.Signal) bool {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == signal
 }
 
 // Failure describes a program that ended or did not get ready, with the end of its output.

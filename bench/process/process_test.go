@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("deaf")
 		select {}
+	case "plain": // leaves SIGTERM to the kernel
+		fmt.Println("plain")
+		select {}
 	case "broken":
 		for i := range 100 {
 			fmt.Println("line", i)
@@ -110,6 +113,27 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 	}
 	if err := g.Stop(50 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "was killed") {
 		t.Errorf("error %v, want one that says it was killed", err)
+	}
+}
+
+func TestDyingOfTermIsAFailureUnlessExpected(t *testing.T) {
+	for _, expected := range []bool{true, false} {
+		g := newGroup(t)
+		s := spec("plain")
+		s.DiesOfTerm = expected
+		p := start(t, g, s)
+		ready := func(context.Context) error {
+			if p.tail() != "  plain" {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		if err := p.Ready(context.Background(), 10*time.Second, ready); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Stop(10 * time.Second); (err == nil) != expected {
+			t.Errorf("expected %v: error %v", expected, err)
+		}
 	}
 }
 
