@@ -143,8 +143,8 @@ func TestAttackClosedLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	tally := a.Take()
-	if total := tally.Total(); total.OK < 50 || total.OK != total.Requests || total.Late != 0 || tally.Connections != 2 {
-		t.Errorf("ok %d of %d, late %d, %d connections; want many, all ok, none late, 2 connections",
+	if total := tally.Total(); total.OK < 2 || total.OK != total.Requests || total.Late != 0 || tally.Connections != 2 {
+		t.Errorf("ok %d of %d, late %d, %d connections; want some, all ok, none late, 2 connections",
 			total.OK, total.Requests, total.Late, tally.Connections)
 	}
 }

@@ -140,11 +140,11 @@ func (o *Options) show(ctx context.Context, s *stack, images []bench.Image) erro
 	if err != nil {
 		return err
 	}
-	session := newSession(o, s, attack)
-	if err := session.run(ctx); err != nil {
+	l := newLive(o, s, attack)
+	if err := l.run(ctx); err != nil {
 		return err
 	}
-	summary, problems := session.verdict()
+	summary, problems := l.verdict()
 	fmt.Fprint(o.Out, summary)
 	if len(problems) > 0 && o.Duration > 0 {
 		return fmt.Errorf("%w:\n  %s", ErrVerdict, strings.Join(problems, "\n  "))

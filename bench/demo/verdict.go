@@ -22,7 +22,7 @@ const (
 )
 
 // verdict sums the demonstration up: as text, and as what should not be.
-func (s *session) verdict() (summary string, problems []string) {
+func (s *live) verdict() (summary string, problems []string) {
 	report := bench.Summarize(s.total, s.took)
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "\n%d requests in %.1f s: %d failed, %d late, %d dropped\n\n",

@@ -36,7 +36,7 @@ type row struct {
 	modelSays        float64 // the accuracy in the model's metadata, 0 to 1; 0 when unknown
 }
 
-func (s *session) view() view {
+func (s *live) view() view {
 	tally, length := bench.NewTally(0), time.Duration(0)
 	for _, part := range s.window {
 		tally.Merge(part.Tally)
@@ -58,7 +58,7 @@ func (s *session) view() view {
 }
 
 // rows has a row for every variant of the route, with the figures of report.
-func (s *session) rows(report *bench.Report, e epoch) []row {
+func (s *live) rows(report *bench.Report, e epoch) []row {
 	sum := 0.0
 	for _, w := range e.weights {
 		sum += w
@@ -88,7 +88,7 @@ func (s *session) rows(report *bench.Report, e epoch) []row {
 }
 
 // commands are what the user may try, as they must be typed.
-func (s *session) commands() []string {
+func (s *live) commands() []string {
 	admin := ""
 	if !s.stack.usual {
 		admin = " --admin " + s.stack.admin

@@ -25,8 +25,8 @@ const (
 	noticesKept = 4
 )
 
-// session is the running demonstration.
-type session struct {
+// live is the running demonstration.
+type live struct {
 	*Options
 	stack   *stack
 	attack  *bench.Attack
@@ -58,25 +58,25 @@ type epoch struct {
 	moved   uint64            // served by another one too
 }
 
-func newSession(o *Options, s *stack, attack *bench.Attack) *session {
+func newLive(o *Options, s *stack, attack *bench.Attack) *live {
 	clock := func() time.Duration { return time.Since(attack.Start()) }
-	session := &session{
+	l := &live{
 		Options: o, stack: s, attack: attack,
 		watcher: bench.NewWatcher(bench.NewAdmin(s.admin), routeName, o.Users, clock),
 		screen:  newScreen(o),
 		total:   bench.NewTally(0),
 	}
 	if o.Tour {
-		session.tourAt = tourAfter
+		l.tourAt = tourAfter
 		if o.Duration > 0 {
-			session.tourAt = o.Duration / 3
+			l.tourAt = o.Duration / 3
 		}
 	}
-	return session
+	return l
 }
 
 // run sends the load and shows it once a tick, until the load ends. It fails when weir ends.
-func (s *session) run(ctx context.Context) error {
+func (s *live) run(ctx context.Context) error {
 	if _, err := s.watcher.Poll(ctx); err != nil {
 		return interrupted(ctx, err)
 	}
@@ -112,7 +112,7 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // take takes in what happened during a tick.
-func (s *session) take(ctx context.Context, part *bench.Tally) {
+func (s *live) take(ctx context.Context, part *bench.Tally) {
 	s.total.Merge(part)
 	now := time.Since(s.attack.Start())
 	s.window = append(s.window, slice{part, now - s.taken})
@@ -134,7 +134,7 @@ func (s *session) take(ctx context.Context, part *bench.Tally) {
 }
 
 // poll looks at the weights, and counts the users seen since the last look.
-func (s *session) poll(ctx context.Context) {
+func (s *live) poll(ctx context.Context) {
 	changed, err := s.watcher.Poll(ctx)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
@@ -154,7 +154,7 @@ func (s *session) poll(ctx context.Context) {
 }
 
 // shift is the tour's change of weights.
-func (s *session) shift(ctx context.Context) {
+func (s *live) shift(ctx context.Context) {
 	even := map[string]float64{}
 	for _, p := range s.stack.pools {
 		even[p.Name] = 50
@@ -165,7 +165,7 @@ func (s *session) shift(ctx context.Context) {
 	}
 }
 
-func (s *session) notice(text string) {
+func (s *live) notice(text string) {
 	at := time.Since(s.attack.Start()).Round(time.Second)
 	s.notices = append(s.notices, fmt.Sprintf("%4s  %s", at, text))
 	if len(s.notices) > noticesKept {
@@ -175,7 +175,7 @@ func (s *session) notice(text string) {
 }
 
 // problem is a notice that ends in the verdict.
-func (s *session) problem(text string) {
+func (s *live) problem(text string) {
 	if !slices.Contains(s.problems, text) {
 		s.problems = append(s.problems, text)
 		s.notice(text)
@@ -183,7 +183,7 @@ func (s *session) problem(text string) {
 }
 
 // describe writes weights in the order of the pools: blue=90 green=10.
-func (s *session) describe(weights map[string]float64) string {
+func (s *live) describe(weights map[string]float64) string {
 	return describe(weights, s.stack.pools)
 }
 
