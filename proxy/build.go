@@ -263,12 +263,12 @@ func (p *Proxy) switchListeners(want []config.Listener, opened []*listener) {
 		}
 	}
 	for _, l := range gone {
-		switch {
-		case slices.Contains(inForce, l):
-		case p.serving:
-			go l.stop()
-		default:
-			_ = l.tcp.Close()
+		if slices.Contains(inForce, l) {
+			continue
 		}
+		if !p.serving { // it is bound all the same, so clients may be waiting in its backlog
+			p.accepting.Go(l.accept)
+		}
+		go l.stop()
 	}
 }

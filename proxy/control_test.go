@@ -268,3 +268,36 @@ func TestShareCountsFromTheLastChangeOfWeights(t *testing.T) {
 		t.Errorf("%+v", s.Variants)
 	}
 }
+
+// TestReloadBeforeServe: a listener is bound as soon as a configuration is applied. Who connected then
+// is served, even if a reload takes the listener away before Serve runs.
+func TestReloadBeforeServe(t *testing.T) {
+	c := twoPools{blue: serveHTTP(t, "b"), green: serveHTTP(t, "g"), split: "blue: 1, green: 0"}
+	p := New(Options{})
+	if _, _, err := p.Apply(c.parse(t)); err != nil {
+		t.Fatal(err)
+	}
+	early, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	c.listen = `[{address: "localhost:0"}]`
+	if _, _, err := p.Apply(c.parse(t)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Serve(context.Background()) }()
+	defer func() {
+		if err := p.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		<-done
+	}()
+	if _, err := io.WriteString(early, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(early); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 OK\r\n") {
+		t.Errorf("%q, %v", b, err)
+	}
+}
