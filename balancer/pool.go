@@ -35,6 +35,9 @@ type PoolOptions struct {
 	// Log is told in one line what changed: an endpoint's health, its addresses, whether its
 	// name can be resolved. nil is silent. It is called from several goroutines at once.
 	Log func(format string, args ...any)
+	// Warn is told in Log's stead what an operator should look at: an endpoint that became
+	// unhealthy, a name that does not resolve. nil leaves it to Log.
+	Warn func(format string, args ...any)
 	// Changed is called after Start whenever the health or the addresses of an endpoint
 	// changed, when Pick heeds it already; nil is nobody. It is called from several
 	// goroutines at once, and must not call Start or Stop.
@@ -181,6 +184,14 @@ func (p *Pool) logf(format string, args ...any) {
 	if p.options.Log != nil {
 		p.options.Log(format, args...)
 	}
+}
+
+func (p *Pool) warnf(format string, args ...any) {
+	if p.options.Warn != nil {
+		p.options.Warn(format, args...)
+		return
+	}
+	p.logf(format, args...)
 }
 
 // adopt makes p the pool whose configuration holds for e and whose loops may change it.

@@ -91,7 +91,7 @@ func (p *Pool) observe(e *Endpoint, err error) {
 	}
 	p.changed()
 	if err != nil {
-		p.logf("endpoint %s of pool %s is unhealthy and gets no new requests: %v", e.Address, e.Pool, err)
+		p.warnf("endpoint %s of pool %s is unhealthy and gets no new requests: %v", e.Address, e.Pool, err)
 	} else {
 		p.logf("endpoint %s of pool %s is healthy again", e.Address, e.Pool)
 	}

@@ -83,7 +83,7 @@ func (p *Pool) resolve(ctx context.Context, e *Endpoint) error {
 	}
 	if err != nil {
 		if e.lookupFailed(err) {
-			p.logf("endpoint %s of pool %s: its name cannot be resolved, %s: %v", e.Address, e.Pool, e.withoutLookup(), err)
+			p.warnf("endpoint %s of pool %s: its name cannot be resolved, %s: %v", e.Address, e.Pool, e.withoutLookup(), err)
 		}
 		return err
 	}

@@ -70,7 +70,7 @@ func (p *Proxy) reloadTime(err error) time.Time {
 // build makes the table of cfg out of what is in force. It leaves all of that as it is.
 func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, error) {
 	old := p.table.Load()
-	t := &table{cfg: cfg, generation: generation, router: newRouter(cfg.Routes), trusted: cfg.TrustedProxies}
+	t := &table{cfg: cfg, generation: generation, router: newRouter(cfg.Routes), trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{}}
 	changes := changedSections(old.cfg, cfg)
 	byName := map[string]*balancer.Pool{}
 	for _, c := range cfg.Pools {
@@ -90,7 +90,7 @@ func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, 
 		t.pools = append(t.pools, pl)
 	}
 	for _, c := range cfg.Routes {
-		r, note, err := p.buildRoute(c, old.route(c.Name), byName, generation)
+		r, note, err := t.buildRoute(c, old, byName)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,12 +108,14 @@ func (p *Proxy) poolOptions() balancer.PoolOptions {
 		Probe:        probe,
 		Resolve:      p.options.Resolve,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },
+		Warn:         func(format string, args ...any) { p.log.Warn(fmt.Sprintf(format, args...)) },
 	}
 }
 
 // buildRoute makes a route at the weights in force: the file's, or those set through the API while
 // the file's split is still the one they were set upon.
-func (p *Proxy) buildRoute(c config.Route, prev *route, pools map[string]*balancer.Pool, generation uint64) (*route, string, error) {
+func (t *table) buildRoute(c config.Route, old *table, pools map[string]*balancer.Pool) (*route, string, error) {
+	prev := old.route(c.Name)
 	weights, over, note := c.Split, (*overlay)(nil), ""
 	if prev != nil && prev.overlay != nil {
 		if slices.Equal(prev.overlay.basis, c.Split) {
@@ -122,11 +124,11 @@ func (p *Proxy) buildRoute(c config.Route, prev *route, pools map[string]*balanc
 			note = "route " + c.Name + ": the new split of the file replaces the weights set through the API"
 		}
 	}
-	r, err := p.newRoute(c, weights, over, prev, pools)
+	r, err := t.newRoute(c, weights, old, pools)
 	if err != nil {
 		return nil, "", err
 	}
-	r.generation = generation
+	r.overlay, r.generation = over, t.generation
 	if prev != nil && sameRoute(prev.cfg, c) && over == prev.overlay {
 		r.generation = prev.generation
 	} else if note == "" {
@@ -135,10 +137,11 @@ func (p *Proxy) buildRoute(c config.Route, prev *route, pools map[string]*balanc
 	return r, note, nil
 }
 
-// newRoute makes a route with these weights. Where the weights are as before, what was counted since
-// they last changed stays.
-func (p *Proxy) newRoute(c config.Route, weights []config.Variant, over *overlay, prev *route, pools map[string]*balancer.Pool) (*route, error) {
-	r := &route{cfg: c, overlay: over, fallback: -1}
+// newRoute makes a route of t with these weights. Figures come from old; where the weights are as
+// before, so does what was counted since they last changed.
+func (t *table) newRoute(c config.Route, weights []config.Variant, old *table, pools map[string]*balancer.Pool) (*route, error) {
+	prev := old.route(c.Name)
+	r := &route{cfg: c, fallback: -1}
 	if c.Limits.Body != nil {
 		r.bodyLimit = *c.Limits.Body
 	}
@@ -149,7 +152,7 @@ func (p *Proxy) newRoute(c config.Route, weights []config.Variant, over *overlay
 			return nil, fmt.Errorf("routes.%s.split: unknown pool %q", c.Name, w.Pool)
 		}
 		variants = append(variants, balancer.Variant{Pool: pl, Weight: w.Weight})
-		r.variants = append(r.variants, p.variant(c.Name, pl))
+		r.variants = append(r.variants, t.variant(c.Name, pl, old))
 		if c.Affinity != nil && c.Affinity.Fallback == w.Pool {
 			r.fallback = i
 		}
@@ -168,23 +171,23 @@ func (p *Proxy) newRoute(c config.Route, weights []config.Variant, over *overlay
 	} else {
 		r.counts = &choices{byVariant: make([]atomic.Uint64, len(variants))}
 	}
-	r.none = p.variant(c.Name, nil)
+	r.none = t.variant(c.Name, nil, old)
 	return r, nil
 }
 
-// variant finds the figures of a variant by its names, so that they outlive tables. A nil pool stands
-// for requests of the route for which none was chosen.
-func (p *Proxy) variant(route string, pl *balancer.Pool) *variant {
+// variant finds the figures of a variant in old by its names, so that they outlive tables. A nil pool
+// stands for requests of the route for which none was chosen.
+func (t *table) variant(route string, pl *balancer.Pool, old *table) *variant {
 	v := &variant{route: route}
 	if pl != nil {
 		v.pool, v.version = pl.Name(), pl.Version()
 		v.header = []byte("X-Weir-Variant: " + v.pool + "\r\n")
 	}
 	key := variantKey{v.route, v.pool}
-	if v.live = p.live[key]; v.live == nil {
+	if v.live = old.live[key]; v.live == nil {
 		v.live = new(variantLive)
-		p.live[key] = v.live
 	}
+	t.live[key] = v.live
 	return v
 }
 
@@ -213,17 +216,12 @@ func (p *Proxy) swap(old, next *table) {
 			}
 		}
 	}
-	for key := range p.live {
-		if !next.has(key) {
-			delete(p.live, key)
-		}
-	}
 }
 
 // openListeners opens the addresses that are not open yet. On an error it leaves none of them open.
 func (p *Proxy) openListeners(want []config.Listener) (opened []*listener, err error) {
 	for _, c := range want {
-		if p.listener(c.Address) != nil {
+		if listenerOf(*p.listeners.Load(), c.Address) != nil {
 			continue
 		}
 		l, err := p.listen(c)
@@ -238,27 +236,27 @@ func (p *Proxy) openListeners(want []config.Listener) (opened []*listener, err e
 	return opened, nil
 }
 
-func (p *Proxy) listener(address string) *listener {
-	i := slices.IndexFunc(p.listeners, func(l *listener) bool { return l.address == address })
+func listenerOf(known []*listener, address string) *listener {
+	i := slices.IndexFunc(known, func(l *listener) bool { return l.address == address })
 	if i < 0 {
 		return nil
 	}
-	return p.listeners[i]
+	return known[i]
 }
 
 // switchListeners starts the new listeners, configures the kept ones, and stops the others.
 func (p *Proxy) switchListeners(want []config.Listener, opened []*listener) {
-	gone := p.listeners
-	p.listeners = append(slices.Clone(gone), opened...)
+	gone := *p.listeners.Load()
+	known := append(slices.Clone(gone), opened...)
 	var inForce []*listener
 	for _, c := range want {
-		l := p.listener(c.Address)
+		l := listenerOf(known, c.Address)
 		l.configure(c)
 		inForce = append(inForce, l)
 	}
-	p.listeners = inForce
+	p.listeners.Store(&inForce)
 	for _, l := range opened {
-		if p.serving {
+		if p.serving.Load() {
 			p.accepting.Go(l.accept)
 		}
 	}
@@ -266,7 +264,7 @@ func (p *Proxy) switchListeners(want []config.Listener, opened []*listener) {
 		if slices.Contains(inForce, l) {
 			continue
 		}
-		if !p.serving { // it is bound all the same, so clients may be waiting in its backlog
+		if !p.serving.Load() { // it is bound all the same, so clients may be waiting in its backlog
 			p.accepting.Go(l.accept)
 		}
 		go l.stop()

@@ -202,7 +202,7 @@ func (c *conn) wrote() {
 	c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Body))
 }
 
-// interruptedBy takes the reason of the watch's interrupt, if there was one.
+// interruptedBy returns the reason of the watch's interrupt, if there was one.
 func (c *conn) interruptedBy() reason {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -32,8 +33,6 @@ type reloadState struct {
 // ReloadFailed notes that a configuration could not even be read, for the metric that an operator is
 // alerted by.
 func (p *Proxy) ReloadFailed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.reloads.Store(&reloadState{at: p.reloads.Load().at})
 }
 
@@ -59,13 +58,14 @@ func (p *Proxy) SetWeights(name string, weights map[string]float64, reason, by s
 	for _, pl := range old.pools {
 		pools[pl.Name()] = pl.Pool
 	}
-	r, err := p.newRoute(prev.cfg, set, &overlay{basis: prev.cfg.Split, weights: set}, prev, pools)
+	next := *old
+	next.generation++
+	next.live = maps.Clone(old.live) // old's is being read
+	r, err := next.newRoute(prev.cfg, set, old, pools)
 	if err != nil {
 		return RouteStatus{}, err
 	}
-	next := *old
-	next.generation++
-	r.generation = next.generation
+	r.overlay, r.generation = &overlay{basis: prev.cfg.Split, weights: set}, next.generation
 	next.routes = slices.Clone(old.routes)
 	next.routes[i] = r
 	p.table.Store(&next)
@@ -145,11 +145,6 @@ func (t *table) route(name string) *route {
 		return nil
 	}
 	return t.routes[i]
-}
-
-func (t *table) has(key variantKey) bool {
-	r := t.route(key.route)
-	return r != nil && (key.pool == "" || slices.ContainsFunc(r.variants, func(v *variant) bool { return v.pool == key.pool }))
 }
 
 // changedSections names what else of the proxy's own sections differs; all are new to the first

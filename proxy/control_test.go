@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -299,5 +302,85 @@ func TestReloadBeforeServe(t *testing.T) {
 	}
 	if b, err := io.ReadAll(early); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 OK\r\n") {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestSlowNamesHoldNobodyUp: while a reload waits for a name server, the state can still be asked for.
+func TestSlowNamesHoldNobodyUp(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p := New(Options{Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		once.Do(func() { close(asked) })
+		<-answer
+		return nil, errors.New("no such host")
+	}})
+	c := twoPools{blue: serveHTTP(t, "b"), green: serveHTTP(t, "g"), split: "blue: 1, green: 0"}
+	if _, _, err := p.Apply(c.parse(t)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx) }()
+	defer func() { cancel(); <-served }()
+	c.green = "slow.example:80"
+	applied := make(chan error, 1)
+	go func() {
+		_, _, err := p.Apply(c.parse(t))
+		applied <- err
+	}()
+	<-asked
+	state := make(chan bool, 1)
+	go func() {
+		p.Addrs()
+		p.Status()
+		p.ReloadFailed()
+		for !p.Ready() {
+		}
+		state <- true
+	}()
+	select {
+	case <-state:
+	case <-time.After(5 * time.Second):
+		t.Error("the state cannot be asked for while a name is looked up")
+	}
+	if got := ask(t, p.Addrs()[0], ""); got != "blue" {
+		t.Errorf("meanwhile requests go to %q", got)
+	}
+	close(answer)
+	if err := <-applied; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServeEndsWithItsContext: without a Shutdown, listeners are closed and connections broken off.
+func TestServeEndsWithItsContext(t *testing.T) {
+	p := New(Options{})
+	if _, _, err := p.Apply(twoPools{blue: serveHTTP(t, "b"), green: serveHTTP(t, "g"), split: "blue: 1, green: 0"}.parse(t)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx) }()
+	ask(t, p.Addrs()[0], "")
+	idle, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	if _, err := io.WriteString(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Read(make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case <-served:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Serve goes on")
+	}
+	_ = idle.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := idle.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection is still open: %v", err)
 	}
 }

@@ -107,6 +107,7 @@ func (l *listener) accept() {
 		switch {
 		case err == nil:
 			backoff = 5 * time.Millisecond
+			l.p.connections.Add(1)
 			go l.serve(c)
 		case errors.Is(err, net.ErrClosed):
 			l.leave()
@@ -131,8 +132,11 @@ func (l *listener) waitForRoom() bool {
 	for !l.closed && int64(l.open) >= l.capacity.Load() {
 		l.room.Wait()
 	}
+	if l.closed {
+		return false
+	}
 	l.open++
-	return !l.closed
+	return true
 }
 
 func (l *listener) leave() {
@@ -171,13 +175,16 @@ func (l *listener) stop() {
 		l.mu.Lock()
 		l.open++
 		l.mu.Unlock()
+		l.p.connections.Add(1)
 		go l.serve(c)
 	}
 	_ = l.tcp.Close()
 }
 
-// serve is the life of one connection.
+// serve is the life of one connection, which is counted already: between the accept and here a stop
+// must not take weir for idle.
 func (l *listener) serve(tcp *net.TCPConn) {
+	defer l.p.connections.Add(-1)
 	defer l.leave()
 	c := &conn{listener: l}
 	if err := c.open(tcp, l.p.ops); err != nil {

@@ -90,7 +90,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.p.badRequests.each(func(reason string, n uint64) { count(c.badRequests, n, reason) })
 	c.p.retries.each(func(route string, n uint64) { count(c.retries, n, route, "stale") })
 	count(c.panics, c.p.panics.Load())
-	gauge(c.connections, float64(c.p.watch.len()))
+	gauge(c.connections, float64(c.p.connections.Load()))
 	if c.p.access != nil {
 		count(c.accessDropped, c.p.access.Dropped())
 	}

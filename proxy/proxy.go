@@ -42,9 +42,13 @@ type Proxy struct {
 
 	clock    *clock
 	watch    *watch
-	buffers  sync.Pool // *buffers
-	relays   sync.Pool // *[]byte of relayBuffer
-	stopping atomic.Bool
+	buffers  sync.Pool   // *buffers
+	relays   sync.Pool   // *[]byte of relayBuffer
+	stopping atomic.Bool // answers end their connections
+	emptied  atomic.Bool // stopping, and nothing more is accepted
+	serving  atomic.Bool
+
+	connections atomic.Int64 // accepted and not yet closed
 
 	table atomic.Pointer[table]
 
@@ -53,12 +57,11 @@ type Proxy struct {
 	panics      atomic.Uint64
 	unrouted    variant // requests without a route
 
-	// mu orders changes; requests never take it.
+	// mu orders changes, and is held while names are looked up for seconds: neither requests nor what
+	// only asks for the state take it.
 	mu        sync.Mutex
-	listeners []*listener
-	serving   bool
+	listeners atomic.Pointer[[]*listener]
 	accepting sync.WaitGroup
-	live      map[variantKey]*variantLive
 	reloads   atomic.Pointer[reloadState]
 }
 
@@ -69,43 +72,47 @@ func New(o Options) *Proxy {
 	}
 	p := &Proxy{
 		log: o.Log, access: o.AccessLog, version: o.Version, options: o, ops: o.Ops, started: time.Now(),
-		clock: newClock(), live: map[variantKey]*variantLive{}, unrouted: variant{live: new(variantLive)},
+		clock: newClock(), unrouted: variant{live: new(variantLive)},
 	}
 	p.watch = newWatch(p.clock)
 	p.buffers.New = func() any { return &buffers{in: make([]byte, smallBuffer), out: make([]byte, 0, smallBuffer)} }
 	p.relays.New = func() any { b := make([]byte, relayBuffer); return &b }
 	p.table.Store(&table{cfg: &config.Config{}, router: newRouter(nil)})
 	p.reloads.Store(&reloadState{})
+	p.listeners.Store(new([]*listener))
 	return p
 }
 
 // Addrs are the addresses the listeners are bound to, in the order of the configuration.
 func (p *Proxy) Addrs() []net.Addr {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	var a []net.Addr
-	for _, l := range p.listeners {
+	for _, l := range *p.listeners.Load() {
 		a = append(a, l.tcp.Addr())
 	}
 	return a
 }
 
-// Serve takes connections until Shutdown has ended, or ctx has. A configuration must have been applied.
+// Serve takes connections until Shutdown has ended. When ctx ends first, it breaks off what runs. A
+// configuration must have been applied.
 func (p *Proxy) Serve(ctx context.Context) error {
 	p.mu.Lock()
 	if p.table.Load().generation == 0 {
 		p.mu.Unlock()
 		return errors.New("no configuration was applied")
 	}
-	p.serving = true
-	for _, l := range p.listeners {
+	p.serving.Store(true)
+	for _, l := range *p.listeners.Load() {
 		p.accepting.Go(l.accept)
 	}
 	p.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go p.tick(ctx)
-	p.watch.run(ctx, func() bool { return p.stopping.Load() && p.watch.len() == 0 })
+	p.watch.run(ctx, func() bool { return p.emptied.Load() && p.connections.Load() == 0 })
+	for _, l := range *p.listeners.Load() {
+		l.stop() // Shutdown has, ctx's end has not
+	}
+	p.watch.each(func(c *conn) { c.stop(true) })
 	p.accepting.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,12 +134,11 @@ func (p *Proxy) tick(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			p.mu.Lock()
-			for _, l := range p.live {
+			t := p.table.Load()
+			for _, l := range t.live {
 				l.window.Tick(now)
 			}
-			p.mu.Unlock()
-			for _, pl := range p.table.Load().pools {
+			for _, pl := range t.pools {
 				for _, e := range pl.Endpoints() {
 					e.Transport.(*transport).prune()
 				}
@@ -149,24 +155,21 @@ const idleGrace = time.Second
 // ends first, it breaks the rest off and returns ctx's error.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.stopping.Store(true)
-	p.mu.Lock()
-	listeners := p.listeners
-	serving := p.serving
-	p.mu.Unlock()
-	for _, l := range listeners {
-		if serving {
+	for _, l := range *p.listeners.Load() {
+		if p.serving.Load() {
 			l.stop()
 		} else {
 			_ = l.tcp.Close()
 		}
 	}
+	p.emptied.Store(true)
 	grace := time.Now().Add(idleGrace)
 	t := time.NewTicker(sweepInterval / 4)
 	defer t.Stop()
-	for p.watch.len() > 0 {
+	for p.connections.Load() > 0 {
 		select {
 		case <-ctx.Done():
-			n := p.watch.len()
+			n := p.connections.Load()
 			p.watch.each(func(c *conn) { c.stop(true) })
 			return fmt.Errorf("%d connections were still open: %w", n, ctx.Err())
 		case <-t.C:
@@ -195,7 +198,7 @@ func (p *Proxy) panicked(v any) {
 	p.log.Error("a request panicked: please report this", telemetry.Panic(v, debug.Stack()))
 }
 
-// Config is the configuration in force, nil before the first.
+// Config is the configuration in force, an empty one before the first.
 func (p *Proxy) Config() *config.Config { return p.table.Load().cfg }
 
 // Generation is the number of the last change that was applied, from 1.
@@ -203,10 +206,7 @@ func (p *Proxy) Generation() uint64 { return p.table.Load().generation }
 
 // Ready reports whether the listeners are open and some route has a usable endpoint.
 func (p *Proxy) Ready() bool {
-	p.mu.Lock()
-	serving := p.serving
-	p.mu.Unlock()
-	if !serving || p.stopping.Load() {
+	if !p.serving.Load() || p.stopping.Load() {
 		return false
 	}
 	for _, r := range p.table.Load().routes {

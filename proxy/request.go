@@ -69,9 +69,10 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
 	defer r.finish()
 	if !r.admitted {
 		r.begin(p, ctx)
-		if r.kind = r.admit(); r.kind != success {
-			return
-		}
+		r.kind = r.admit()
+	}
+	if r.kind != success {
+		return
 	}
 	if p.options.hook != nil {
 		p.options.hook()
@@ -85,9 +86,9 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
 	r.kind = r.forward()
 }
 
-// expect is fasthttp's question, asked before it reads a body, whether it should: for requests whose
-// client waits for 100 Continue, and for those with a large body (headRead sees to that). Only what
-// passes admit may send its body.
+// expect is fasthttp's question, asked before it waits for a sized body, whether it should (headRead
+// makes it ask). What does not pass admit is refused at once; only where the client does not wait and
+// the body is small is it read first, since that costs less than the connection.
 func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 	c := ctx.Conn().(*conn)
 	r := &c.req
@@ -99,34 +100,35 @@ func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
 		}
 	}()
 	r.begin(p, ctx)
-	if r.kind = r.admit(); r.kind != success {
+	if r.kind = r.admit(); r.kind == success {
+		r.kind = r.invite()
+	}
+	if r.kind != success && (r.unread() || !r.valid || len(r.fields.expect.in(r.raw)) > 0) {
 		r.closing = true
 		r.finish()
-		return r.kind.failure().status
+		return fasthttp.StatusExpectationFailed // anything but 100: fasthttp's own answer is discarded
 	}
 	r.admitted = true
-	if r.expects {
-		r.expects = false
-		if err := c.send([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
-			r.kind, r.closing = clientGone, true
-			r.finish()
-			return fasthttp.StatusExpectationFailed
-		}
-	}
 	return fasthttp.StatusContinue
 }
 
 // prefetched is how much of a sized body fasthttp reads before it calls the handler.
 const prefetched = 8 << 10
 
-// headRead makes fasthttp ask before it waits for a body: when the client itself wants to be asked,
-// and when the body is so large that refusing it should not have to wait for any of it.
+// headRead makes fasthttp ask (expect) before it waits for a sized body: the request is begun by then,
+// so it is refused without its body, and counted even if that never comes. A chunked body it does not
+// wait for.
 func headRead(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if h.ContentLength() > prefetched || len(lookup(h.RawHeaders(), "expect")) > 0 {
-		h.Set(fasthttp.HeaderExpect, "100-continue")
+	if h.ContentLength() > 0 {
+		h.SetBytesKV(expectKey, expectValue)
 	}
 	return fasthttp.RequestConfig{}
 }
+
+var (
+	expectKey   = []byte(fasthttp.HeaderExpect)
+	expectValue = []byte("100-continue")
+)
 
 // begin resets the request for the head that fasthttp has parsed.
 func (r *request) begin(p *Proxy, ctx *fasthttp.RequestCtx) {

@@ -74,7 +74,7 @@ func (p *Proxy) Status() Status {
 	t := p.table.Load()
 	s := Status{
 		Version: p.version, Generation: t.generation, Uptime: time.Since(p.started).Seconds(),
-		Reasons: []string{}, Connections: p.watch.len(), Routes: []RouteStatus{}, Pools: []PoolStatus{},
+		Reasons: []string{}, Connections: int(p.connections.Load()), Routes: []RouteStatus{}, Pools: []PoolStatus{},
 	}
 	for _, r := range t.routes {
 		s.Routes = append(s.Routes, p.routeStatus(r))

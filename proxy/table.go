@@ -19,6 +19,7 @@ type table struct {
 	routes     []*route
 	pools      []*pool
 	trusted    []netip.Prefix
+	live       map[variantKey]*variantLive // the figures of all variants; handed from table to table
 }
 
 // pool is a balancer.Pool and when it was last changed.

@@ -105,17 +105,6 @@ func (w *watch) each(f func(*conn)) {
 	}
 }
 
-// len is the number of open connections.
-func (w *watch) len() (n int) {
-	for i := range w.shards {
-		s := &w.shards[i]
-		s.mu.Lock()
-		n += len(s.conns)
-		s.mu.Unlock()
-	}
-	return n
-}
-
 // inspect is the sweep's look at one connection. The phase is read under mu, where the owner
 // changes what an interrupt would hit.
 func (c *conn) inspect(now int64) {
