@@ -22,7 +22,9 @@ const resolveTimeout = 5 * time.Second
 // Check builds everything cfg asks for, opens and changes nothing, and says what is wrong with it
 // beyond what config.Load finds.
 func Check(cfg *config.Config) error {
-	_, _, err := New(Options{}).build(cfg, 1)
+	p := New(Options{})
+	old := p.table.Load()
+	_, _, err := build(cfg, p.buildPools(cfg, old), old)
 	return err
 }
 
@@ -30,8 +32,8 @@ func Check(cfg *config.Config) error {
 // and no new generation when it says the same as the one in force. On an error the old one stays in
 // force, whole.
 func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.applying.Lock()
+	defer p.applying.Unlock()
 	old := p.table.Load()
 	if old.generation > 0 && sameConfig(old.cfg, cfg) {
 		p.reloads.Store(&reloadState{ok: true, at: time.Now()})
@@ -39,20 +41,19 @@ func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, 
 	}
 	defer func() { p.reloads.Store(&reloadState{ok: err == nil, at: p.reloadTime(err)}) }()
 
-	next, changes, err := p.build(cfg, old.generation+1)
+	pools := p.buildPools(cfg, old)
+	p.resolve(pools) // for seconds, perhaps: mu is free meanwhile
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old = p.table.Load() // the same pools, but weights may have been set since
+	next, changes, err := build(cfg, pools, old)
 	if err != nil {
 		return old.generation, nil, err
 	}
 	opened, err := p.openListeners(cfg.Listeners)
 	if err != nil {
 		return old.generation, nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	for _, pl := range next.pools {
-		if err := pl.Resolve(ctx); err != nil {
-			p.log.Warn("a pool's names do not resolve yet", zap.String("pool", pl.Name()), zap.Error(err))
-		}
 	}
 	// Everything above can fail and has touched nothing live. From here on nothing can fail.
 	p.swap(old, next)
@@ -67,27 +68,47 @@ func (p *Proxy) reloadTime(err error) time.Time {
 	return time.Now()
 }
 
-// build makes the table of cfg out of what is in force. It leaves all of that as it is.
-func (p *Proxy) build(cfg *config.Config, generation uint64) (*table, []string, error) {
-	old := p.table.Load()
-	t := &table{cfg: cfg, generation: generation, router: newRouter(cfg.Routes), trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{}}
-	changes := changedSections(old.cfg, cfg)
-	byName := map[string]*balancer.Pool{}
+// buildPools makes the pools of cfg. One that has not changed is old's own; the others take over the
+// endpoints that old's have, and leave them as they are until they are started.
+func (p *Proxy) buildPools(cfg *config.Config, old *table) (pools []*pool) {
 	for _, c := range cfg.Pools {
-		pl := &pool{generation: generation}
 		prev := old.pool(c.Name)
 		switch {
 		case prev == nil:
-			pl.Pool = balancer.NewPool(c, nil, p.poolOptions())
-			changes = append(changes, changed("pool", c.Name, false))
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, p.poolOptions())})
 		case reflect.DeepEqual(prev.Config(), c):
-			pl = prev
+			pools = append(pools, prev)
 		default:
-			pl.Pool = balancer.NewPool(c, prev.Pool, p.poolOptions())
-			changes = append(changes, changed("pool", c.Name, true))
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, p.poolOptions())})
 		}
-		byName[c.Name] = pl.Pool
-		t.pools = append(t.pools, pl)
+	}
+	return pools
+}
+
+func (p *Proxy) resolve(pools []*pool) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	for _, pl := range pools {
+		if err := pl.Resolve(ctx); err != nil {
+			p.log.Warn("a pool's names do not resolve yet", zap.String("pool", pl.Name()), zap.Error(err))
+		}
+	}
+}
+
+// build makes the table of cfg over these pools out of what is in force, and leaves that as it is.
+func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, error) {
+	t := &table{
+		cfg: cfg, generation: old.generation + 1, router: newRouter(cfg.Routes),
+		pools: pools, trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
+	}
+	changes := changedSections(old.cfg, cfg)
+	byName := map[string]*balancer.Pool{}
+	for _, pl := range pools {
+		byName[pl.Name()] = pl.Pool
+		if prev := old.pool(pl.Name()); prev != pl {
+			pl.generation = t.generation
+			changes = append(changes, changed("pool", pl.Name(), prev != nil))
+		}
 	}
 	for _, c := range cfg.Routes {
 		r, note, err := t.buildRoute(c, old, byName)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -305,7 +306,8 @@ func TestReloadBeforeServe(t *testing.T) {
 	}
 }
 
-// TestSlowNamesHoldNobodyUp: while a reload waits for a name server, the state can still be asked for.
+// TestSlowNamesHoldNobodyUp: while a reload waits for a name server, weir begins to serve, says how it
+// is and takes weights, and the reload does not lose them.
 func TestSlowNamesHoldNobodyUp(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -334,14 +336,19 @@ func TestSlowNamesHoldNobodyUp(t *testing.T) {
 		p.Addrs()
 		p.Status()
 		p.ReloadFailed()
+		if _, err := p.SetWeights("predict", map[string]float64{"blue": 3, "green": 0}, "", ""); err != nil {
+			t.Error(err)
+		}
 		for !p.Ready() {
+			runtime.Gosched()
 		}
 		state <- true
 	}()
 	select {
 	case <-state:
 	case <-time.After(5 * time.Second):
-		t.Error("the state cannot be asked for while a name is looked up")
+		close(answer)
+		t.Fatal("weir waits for the name server")
 	}
 	if got := ask(t, p.Addrs()[0], ""); got != "blue" {
 		t.Errorf("meanwhile requests go to %q", got)
@@ -349,6 +356,9 @@ func TestSlowNamesHoldNobodyUp(t *testing.T) {
 	close(answer)
 	if err := <-applied; err != nil {
 		t.Error(err)
+	}
+	if s, _ := p.Route("predict"); !slices.Equal(weights(s), []float64{3, 0}) || !s.Overlay || p.Generation() != 3 {
+		t.Errorf("after the reload: generation %d, %+v", p.Generation(), s)
 	}
 }
 

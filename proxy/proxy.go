@@ -57,8 +57,10 @@ type Proxy struct {
 	panics      atomic.Uint64
 	unrouted    variant // requests without a route
 
-	// mu orders changes, and is held while names are looked up for seconds: neither requests nor what
-	// only asks for the state take it.
+	// applying lets one configuration at a time be applied, and so only one change the pools. It is held
+	// while names are looked up; mu, which orders all changes, never that long. Neither requests nor what
+	// only asks for the state take either.
+	applying  sync.Mutex
 	mu        sync.Mutex
 	listeners atomic.Pointer[[]*listener]
 	accepting sync.WaitGroup
