@@ -125,7 +125,7 @@ func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, err
 
 func (p *Proxy) poolOptions() balancer.PoolOptions {
 	return balancer.PoolOptions{
-		NewTransport: func(e *balancer.Endpoint) any { return newTransport(e.Address, e.Addrs, p.ops) },
+		NewTransport: func(e *balancer.Endpoint) any { return p.newTransport(e) },
 		Probe:        probe,
 		Resolve:      p.options.Resolve,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },

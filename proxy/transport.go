@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"weir/balancer"
 )
 
 // transport is weir's own way to one endpoint: its kept-alive connections, newest first, and the
@@ -46,6 +48,10 @@ var (
 
 func newTransport(address string, addrs func() []netip.AddrPort, ops *SocketOps) *transport {
 	return &transport{address: address, addrs: addrs, ops: ops}
+}
+
+func (p *Proxy) newTransport(e *balancer.Endpoint) *transport {
+	return newTransport(e.Address, e.Addrs, p.ops)
 }
 
 // get returns a connection: a kept-alive one, a new one, or, with max open, the first that comes
