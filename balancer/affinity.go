@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"cmp"
-	"math"
 	"slices"
 )
 
@@ -22,14 +21,15 @@ const saltEnd = 0x1f
 // change, and the way there again, pass the same assignments. For two variants the table
 // depends on the weights alone, not on how they came about. For more, the first one does,
 // so that replicas that start alike agree.
+//
+// Neighbours move together, so that a table is a few runs of buckets. Making one costs as
+// much as there are runs, and a first table has one for each variant.
 type table struct {
 	names  []string // of the columns, ascending, so that the order in the file is no matter
 	counts []int    // buckets of each column
-	owner  []uint16 // bucket → column
-	// since[column][bucket] is a stamp: when the column got the bucket last, 0 for never. It
-	// stays when the bucket goes; the owner's is the greatest of the bucket's.
-	since [][]uint32
-	next  uint32 // the next stamp
+	runs   []run    // ascending
+	starts []uint16 // where each run starts, for ownerOf
+	next   uint64   // the next stamp
 }
 
 // newTable returns the table for v and the variant of each of its columns. It is before
@@ -52,144 +52,131 @@ func newTable(v []Variant, before *table) (t *table, columns []int) {
 	if slices.Equal(before.names, names) && slices.Equal(before.counts, counts) {
 		return before, columns
 	}
-	t = before.renamed(names)
-	t.move(counts)
-	return t, columns
+	return before.moved(names, counts), columns
 }
 
 // firstTable gives everything to the first column; the first weights are a move from there.
 func firstTable(names []string) *table {
-	t := &table{names: names, counts: make([]int, len(names)), owner: make([]uint16, Buckets), next: Buckets + 1}
-	for range names {
-		t.since = append(t.since, make([]uint32, Buckets))
-	}
-	for b := range Buckets {
-		t.since[0][b] = uint32(b + 1)
-	}
+	t := &table{names: names, counts: make([]int, len(names)), starts: []uint16{0}, next: Buckets + 1}
 	t.counts[0] = Buckets
+	all := run{from: 0, to: Buckets, owner: 0, since: make([]stamps, len(names))}
+	all.since[0] = stamps{first: 1, last: Buckets}
+	t.runs = []run{all}
 	return t
 }
 
-// nobody owns the buckets of a variant that is gone.
-const nobody = math.MaxUint16
+// ownerOf returns the column of a bucket.
+func (t *table) ownerOf(bucket int) int {
+	low, high := 0, len(t.starts) // the bucket's run is in [low, high)
+	for high-low > 1 {
+		if middle := (low + high) / 2; int(t.starts[middle]) <= bucket {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return t.runs[low].owner
+}
 
-// renamed returns a copy of t with other columns: those of the same name keep their
-// buckets, new ones have none, and those that are gone leave theirs to nobody.
-func (t *table) renamed(names []string) *table {
-	out := &table{names: names, counts: make([]int, len(names)), owner: make([]uint16, Buckets), next: t.next}
-	column := make([]uint16, len(t.names))
-	for i := range column {
-		column[i] = nobody
+// moved returns the table after t, with these columns at these counts. Columns are the same
+// when their names are; those that are gone leave their buckets to the others.
+func (t *table) moved(names []string, counts []int) *table {
+	runs, have := t.renamed(names)
+	kept, leaving := surplus(runs, have, counts)
+	need := make([]int, len(counts))
+	for i := range counts {
+		need[i] = max(0, counts[i]-have[i])
 	}
-	for i, name := range names {
-		from, ok := slices.BinarySearch(t.names, name)
-		if !ok {
-			out.since = append(out.since, make([]uint32, Buckets))
-			continue
+	moves := assign(leaving, need, func(r *run) int { return r.lastOwner(need) })
+	column := 0
+	moves = assign(moves, need, func(*run) int {
+		for need[column] == 0 {
+			column++
 		}
-		column[from] = uint16(i)
-		out.since = append(out.since, slices.Clone(t.since[from]))
+		return column
+	})
+	out := &table{names: names, counts: counts, runs: kept, next: t.next}
+	for _, m := range moves {
+		out.runs = append(out.runs, m.stamped(out.next))
+		out.next += uint64(m.run.size())
 	}
-	for b, owner := range t.owner {
-		out.owner[b] = column[owner]
-		if column[owner] != nobody {
-			out.counts[column[owner]]++
-		}
+	slices.SortFunc(out.runs, func(a, b run) int { return cmp.Compare(a.from, b.from) })
+	for _, r := range out.runs {
+		out.starts = append(out.starts, uint16(r.from))
 	}
 	return out
 }
 
-// move gives every column its count.
-func (t *table) move(counts []int) {
-	if t.next > math.MaxUint32-Buckets {
-		t.forget()
+// renamed returns copies of t's runs with other columns, and how many buckets each column
+// has: those of the same name keep theirs, new ones have none, and those that are gone leave
+// theirs to nobody.
+func (t *table) renamed(names []string) (runs []run, have []int) {
+	before := make([]int, len(names)) // the column of the same name
+	after := make([]int, len(t.names))
+	for i := range after {
+		after[i] = nobody
 	}
-	need := make([]int, len(counts))
-	for i := range counts {
-		need[i] = max(0, counts[i]-t.counts[i])
-	}
-	moving := t.surplus(counts)
-	to := make([]int, len(moving))
-	for k, b := range moving {
-		if to[k] = t.lastOwner(b, need); to[k] >= 0 {
-			need[to[k]]--
+	have = make([]int, len(names))
+	for i, name := range names {
+		before[i] = nobody
+		if from, ok := slices.BinarySearch(t.names, name); ok {
+			before[i], after[from], have[i] = from, i, t.counts[from]
 		}
 	}
-	column := 0
-	for k, b := range moving {
-		if to[k] < 0 {
-			for need[column] == 0 {
-				column++
+	runs = make([]run, len(t.runs))
+	for k, r := range t.runs {
+		runs[k] = run{from: r.from, to: r.to, owner: after[r.owner], since: make([]stamps, len(names))}
+		for i, from := range before {
+			if from != nobody {
+				runs[k].since[i] = r.since[from]
 			}
-			to[k] = column
-			need[column]--
 		}
-		// Stamped in the order in which they leave, they come back in the reverse order.
-		t.owner[b] = uint16(to[k])
-		t.since[to[k]][b] = t.next
-		t.next++
 	}
-	t.counts = counts
+	return runs, have
 }
 
-// surplus returns the buckets that nobody owns and those that columns have above counts,
-// the last they got first.
-func (t *table) surplus(counts []int) []uint16 {
-	left := slices.Clone(t.counts)
-	var moving []uint16
-	for _, b := range slices.Backward(t.byStamp()) {
-		owner := t.owner[b]
-		if owner == nobody {
-			moving = append(moving, b)
-		} else if left[owner] > counts[owner] {
-			left[owner]--
-			moving = append(moving, b)
+// surplus divides runs into what stays and, in the order of leaving, what moves: all that
+// nobody owns, and what columns have above counts, the last they got first.
+func surplus(runs []run, have, counts []int) (kept []run, leaving []move) {
+	slices.SortFunc(runs, func(a, b run) int {
+		return cmp.Or(cmp.Compare(b.got(), a.got()), cmp.Compare(b.from, a.from))
+	})
+	left := slices.Clone(have)
+	for _, r := range runs {
+		n := r.size()
+		if r.owner != nobody {
+			n = min(n, max(0, left[r.owner]-counts[r.owner]))
+			left[r.owner] -= n
+		}
+		first, rest := r.part(n)
+		if first.size() > 0 {
+			leaving = append(leaving, move{run: first, to: nobody})
+		}
+		if rest.size() > 0 {
+			kept = append(kept, rest)
 		}
 	}
-	return moving
+	return kept, leaving
 }
 
-// byStamp returns all buckets in the order in which they came to their owners; those that
-// nobody owns come first.
-func (t *table) byStamp() []uint16 {
-	keys := make([]uint64, Buckets) // stamp and bucket in one number sort faster than by a function
-	for b, owner := range t.owner {
-		keys[b] = uint64(b)
-		if owner != nobody {
-			keys[b] |= uint64(t.since[owner][b]) << 16
+// assign gives those of moves that go to nobody yet to whom choose says, at most what that
+// column needs; choose may leave a run to nobody.
+func assign(moves []move, need []int, choose func(*run) int) []move {
+	var out []move
+	for _, m := range moves {
+		if m.to != nobody {
+			out = append(out, m)
+			continue
+		}
+		for rest := m.run; rest.size() > 0; {
+			to, n := choose(&rest), rest.size()
+			if to != nobody {
+				n = min(n, need[to])
+				need[to] -= n
+			}
+			m.run, rest = rest.part(n)
+			out = append(out, move{run: m.run, to: to})
 		}
 	}
-	slices.Sort(keys)
-	order := make([]uint16, Buckets)
-	for i, key := range keys {
-		order[i] = uint16(key)
-	}
-	return order
-}
-
-// lastOwner returns who, of the columns that need more, had bucket b last; -1 for nobody.
-func (t *table) lastOwner(b uint16, need []int) int {
-	last, when := -1, uint32(0)
-	for i := range need {
-		if need[i] > 0 && t.since[i][b] > when {
-			last, when = i, t.since[i][b]
-		}
-	}
-	return last
-}
-
-// forget drops who had what before, and starts the stamps anew in the same order. It is
-// needed once in four billion moves.
-func (t *table) forget() {
-	order := t.byStamp()
-	for i := range t.since {
-		t.since[i] = make([]uint32, Buckets)
-	}
-	t.next = 1
-	for _, b := range order {
-		if owner := t.owner[b]; owner != nobody {
-			t.since[owner][b] = t.next
-			t.next++
-		}
-	}
+	return out
 }

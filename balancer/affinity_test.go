@@ -13,8 +13,8 @@ import (
 // assignment names the pool of every bucket.
 func assignment(s *Split) []string {
 	out := make([]string, Buckets)
-	for b, column := range s.table.owner {
-		out[b] = s.variants[s.columns[column]].Pool.Name()
+	for b := range out {
+		out[b] = s.variants[s.columns[s.table.ownerOf(b)]].Pool.Name()
 	}
 	return out
 }
@@ -267,39 +267,47 @@ func TestAnotherSaltStartsAnew(t *testing.T) {
 	}
 }
 
-func TestStampsStartAnewBeforeTheyOverflow(t *testing.T) {
+func TestATableIsNeverChanged(t *testing.T) {
 	v := variants(50, 30, 20)
-	s := NewSplit("s", v, nil)
-	s.table.next = math.MaxUint32 - 10
-	before := assignment(s)
-	next := NewSplit("s", reweighted(v, 40, 40, 20), s)
-	if next.table.next > 3*Buckets {
-		t.Errorf("the next stamp is %d after starting anew", next.table.next)
+	s := NewSplit("s", reweighted(v, 20, 30, 50), NewSplit("s", v, nil))
+	before := fmt.Sprintf("%+v", *s.table)
+	NewSplit("s", reweighted(v, 0, 90, 10), s)
+	NewSplit("s", v[1:], s)
+	if after := fmt.Sprintf("%+v", *s.table); after != before {
+		t.Errorf("building the next split changed this one's table from %s to %s", before, after)
 	}
-	if got, want := moved(before, assignment(next)), 1000; got != want {
-		t.Errorf("%d buckets moved, want %d", got, want)
-	}
-	back := NewSplit("s", v, next)
-	if n := moved(before, assignment(back)); n != 0 {
-		t.Errorf("%d buckets are elsewhere after the change and back", n)
-	}
-	for b := range Buckets {
-		owner := back.table.owner[b]
-		for column := range back.table.since {
-			if back.table.since[column][b] > back.table.since[owner][b] {
-				t.Fatalf("bucket %d: column %d had it later than its owner %d", b, column, owner)
+}
+
+// TestRunsAreTheBuckets compares tables, which hold runs of buckets, with the same rules
+// carried out bucket by bucket, over changes of weights and of the variants themselves.
+func TestRunsAreTheBuckets(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	all := variants(1, 1, 1, 1, 1, 1)
+	for range 10 {
+		var s *Split
+		var oracle *bucketTable
+		for change := range 12 {
+			n := 1 + r.IntN(len(all))
+			weights := randomWeights(r, n)
+			r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			v := reweighted(all, weights...)
+			s = NewSplit("s", v, s)
+			oracle = oracle.after(s.table.names, s.table.counts)
+			for b := range Buckets {
+				if got, want := s.table.ownerOf(b), int(oracle.owner[b]); got != want {
+					t.Fatalf("change %d to %v: bucket %d belongs to %s, bucket by bucket to %s", change, weights, b, s.table.names[got], s.table.names[want])
+				}
 			}
 		}
 	}
 }
 
-func TestATableIsNeverChanged(t *testing.T) {
-	v := variants(50, 30, 20)
-	s := NewSplit("s", v, nil)
-	owner, since := slices.Clone(s.table.owner), slices.Clone(s.table.since[1])
-	NewSplit("s", reweighted(v, 0, 90, 10), s)
-	NewSplit("s", v[1:], s)
-	if !slices.Equal(owner, s.table.owner) || !slices.Equal(since, s.table.since[1]) {
-		t.Error("building the next split changed this one's table")
+// TestAFirstTableHasARunForEachVariant is what keeps a thousand routes small.
+func TestAFirstTableHasARunForEachVariant(t *testing.T) {
+	for _, n := range []int{1, 2, 16} {
+		s := NewSplit("s", variants(slices.Repeat([]float64{1}, n)...), nil)
+		if got := len(s.table.runs); got != n {
+			t.Errorf("%d variants: %d runs, want as many", n, got)
+		}
 	}
 }

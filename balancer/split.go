@@ -129,7 +129,7 @@ func (s *Split) BySubject(subject []byte) (chosen, intended int) {
 		return s.ByChance(xxhash.Sum64(subject))
 	}
 	bucket := s.Bucket(subject)
-	intended = s.columns[s.table.owner[bucket]]
+	intended = s.columns[s.table.ownerOf(bucket)]
 	if s.variants[intended].Pool.Usable() {
 		return intended, intended
 	}
