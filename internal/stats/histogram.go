@@ -45,16 +45,46 @@ func lowerEdge(i int) time.Duration {
 // middle returns the duration that stands for all that bucket i counts.
 func middle(i int) time.Duration { return (lowerEdge(i) + lowerEdge(i+1)) / 2 }
 
-// Histogram counts durations since it was made. Its zero value is empty and ready, it is
-// safe for concurrent use, and it must not be copied.
-type Histogram struct {
-	sum    atomic.Int64
-	counts [buckets]atomic.Uint64
+// counters are buckets of type C. The 32 of a power of two are made when the first of them is
+// needed: durations of one kind fall into few of them, and most kinds never happen at all.
+type counters[C any] [buckets / sub]atomic.Pointer[[sub]C]
+
+// at returns the counter of a bucket.
+func (c *counters[C]) at(bucket int) *C {
+	part := &c[bucket>>subShift]
+	counts := part.Load()
+	if counts == nil {
+		part.CompareAndSwap(nil, new([sub]C))
+		counts = part.Load()
+	}
+	return &counts[bucket&(sub-1)]
 }
 
-// Record counts d: two atomic additions, no allocation.
+// each calls f with every counter that was made.
+func (c *counters[C]) each(f func(bucket int, count *C)) {
+	for k := range c {
+		counts := c[k].Load()
+		if counts == nil {
+			continue
+		}
+		for i := range counts {
+			f(k<<subShift+i, &counts[i])
+		}
+	}
+}
+
+// Histogram counts durations since it was made. Its zero value is empty and ready, it is
+// safe for concurrent use, and it must not be copied. An empty one holds 264 bytes, one of
+// durations between 1 ms and 1 s about 3 KB.
+type Histogram struct {
+	sum    atomic.Int64
+	counts counters[atomic.Uint64]
+}
+
+// Record counts d: two atomic additions. It allocates only for the first duration of its
+// power of two.
 func (h *Histogram) Record(d time.Duration) {
-	h.counts[bucketOf(d)].Add(1)
+	h.counts.at(bucketOf(d)).Add(1)
 	h.sum.Add(int64(max(d, 0)))
 }
 
@@ -62,11 +92,9 @@ func (h *Histogram) Record(d time.Duration) {
 // or not, each as a whole except that Sum may be one record ahead or behind.
 func (h *Histogram) Snapshot() *Snapshot {
 	s := &Snapshot{sum: time.Duration(h.sum.Load())}
-	for i := range h.counts {
-		n := h.counts[i].Load()
-		s.counts[i] = n
-		s.count += n
-	}
+	h.counts.each(func(bucket int, count *atomic.Uint64) {
+		s.add(bucket, count.Load())
+	})
 	return s
 }
 

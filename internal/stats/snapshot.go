@@ -13,6 +13,11 @@ type Snapshot struct {
 	counts [buckets]uint64
 }
 
+func (s *Snapshot) add(bucket int, n uint64) {
+	s.counts[bucket] += n
+	s.count += n
+}
+
 // Count returns how many durations it holds.
 func (s *Snapshot) Count() uint64 { return s.count }
 
