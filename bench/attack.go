@@ -32,7 +32,9 @@ type Options struct {
 	// Pacer is the schedule. nil is a closed loop: every connection sends its next request
 	// when it has the answer to the one before.
 	Pacer    Pacer
-	Duration time.Duration // no request is due at or after it; 0 runs until canceled
+	Duration time.Duration // no request is due at or after it; 0 runs until the schedule ends or canceled
+	// Warmup is how long at the start requests are sent and not counted: those due before it.
+	Warmup time.Duration
 	// Connections is how many requests may be under way at once; default DefaultConnections.
 	Connections int
 	// Timeout is how long after it was sent a request is given up; default DefaultTimeout. A
@@ -75,6 +77,8 @@ func NewAttack(o Options) (*Attack, error) {
 		return nil, fmt.Errorf("timeout %v: must be %v to %v", o.Timeout, time.Millisecond, MaxTimeout)
 	case o.Duration < 0:
 		return nil, fmt.Errorf("duration %v: must not be negative", o.Duration)
+	case o.Warmup < 0:
+		return nil, fmt.Errorf("warm-up %v: must not be negative", o.Warmup)
 	case o.SLO < 0:
 		return nil, fmt.Errorf("SLO %v: must not be negative", o.SLO)
 	}
@@ -168,7 +172,7 @@ func (a *Attack) next() (n uint64, due time.Duration, ok bool) {
 	} else {
 		due = a.Pacer.Next()
 	}
-	if a.Duration > 0 && due >= a.Duration {
+	if due == Never || a.Duration > 0 && due >= a.Duration {
 		a.ended = true
 		return 0, 0, false
 	}
@@ -201,8 +205,10 @@ func (a *Attack) dropUnsent() {
 		end = min(end, a.Duration)
 	}
 	dropped := uint64(0)
-	for a.Pacer.Next() < end {
-		dropped++
+	for due := a.Pacer.Next(); due < end; due = a.Pacer.Next() {
+		if due >= a.Warmup {
+			dropped++
+		}
 	}
 	s := &a.shards[0]
 	s.mu.Lock()

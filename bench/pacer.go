@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -9,32 +10,33 @@ import (
 // A Pacer is a schedule of arrivals. It is used from one goroutine at a time.
 type Pacer interface {
 	// Next returns when the next request is due, as an offset from the start of the attack.
-	// Offsets never decrease.
+	// Offsets never decrease; Never means that the schedule has ended.
 	Next() time.Duration
 }
 
-// Names of the arrival processes that [NewPacer] knows.
-const (
-	ArrivalsConstant = "constant"
-	ArrivalsPoisson  = "poisson"
-)
+// Never is when nothing is due.
+const Never = time.Duration(math.MaxInt64)
 
-// NewPacer returns the schedule called arrivals at rate requests a second.
+// NewPacer returns the schedule called arrivals, which must be one that a rate alone describes,
+// at rate requests a second. A [Schedule] describes the others too.
 func NewPacer(arrivals string, rate float64, seed uint64) (Pacer, error) {
-	if !(rate > 0 && rate <= MaxRate) {
-		return nil, fmt.Errorf("rate %v: must be more than 0 and at most %.0f requests a second", rate, float64(MaxRate))
-	}
 	switch arrivals {
-	case ArrivalsConstant:
-		return Constant(rate), nil
-	case ArrivalsPoisson:
-		return Poisson(rate, seed), nil
+	case ArrivalsConstant, ArrivalsPoisson:
+		return Schedule{Arrivals: arrivals, Rate: rate, Seed: seed}.Pacer()
 	}
 	return nil, fmt.Errorf("arrivals %q: must be %s or %s", arrivals, ArrivalsConstant, ArrivalsPoisson)
 }
 
 // MaxRate is the highest rate a schedule may have, in requests a second.
 const MaxRate = 10_000_000
+
+// seconds is so many seconds as an offset; Never when it is more than one can hold.
+func seconds(s float64) time.Duration {
+	if ns := s * float64(time.Second); ns < math.MaxInt64 {
+		return time.Duration(ns)
+	}
+	return Never
+}
 
 type constant struct {
 	rate float64
@@ -46,7 +48,7 @@ type constant struct {
 func Constant(rate float64) Pacer { return &constant{rate: rate} }
 
 func (c *constant) Next() time.Duration {
-	due := time.Duration(float64(c.n) / c.rate * float64(time.Second))
+	due := seconds(float64(c.n) / c.rate)
 	c.n++
 	return due
 }
@@ -65,7 +67,7 @@ func Poisson(rate float64, seed uint64) Pacer {
 
 func (p *poisson) Next() time.Duration {
 	p.at += p.rand.ExpFloat64() * p.mean
-	return time.Duration(p.at * float64(time.Second))
+	return seconds(p.at)
 }
 
 // Each use of a seed draws from a stream of its own, so that more users do not change the schedule.

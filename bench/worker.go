@@ -30,8 +30,10 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 		now := a.now()
-		if now > due+a.Timeout {
-			w.shard.drop()
+		if now-due > a.Timeout {
+			if due >= a.Warmup {
+				w.shard.drop()
+			}
 			continue
 		}
 		var hit Hit
@@ -72,7 +74,9 @@ func (w *worker) fire(ctx context.Context, hit Hit, result Result) {
 			result.Failure = BadAnswer
 		}
 	}
-	w.shard.add(&result)
+	if result.Due >= a.Warmup {
+		w.shard.add(&result)
+	}
 }
 
 // ready makes sure of a connection that the request can be written to until deadline.
