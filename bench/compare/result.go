@@ -19,11 +19,13 @@ type Result struct {
 	Date         time.Time         `json:"date"`
 	System       string            `json:"system"` // operating system, architecture, processors
 	Pinned       bool              `json:"pinned"`
+	Quota        float64           `json:"quota"`   // share of a processor for a proxy in closed loops; 0: no limit
 	Seconds      float64           `json:"seconds"` // of a measurement
 	Rounds       int               `json:"rounds"`
 	Versions     map[string]string `json:"versions"` // by peer
 	Workloads    map[string]string `json:"workloads"`
 	Summary      []Summary         `json:"summary"`
+	Notes        []string          `json:"notes,omitempty"`
 	Measurements []Measurement     `json:"measurements"`
 }
 
@@ -39,21 +41,31 @@ type Measurement struct {
 	P50      float64 `json:"p50_ms"`
 	P99      float64 `json:"p99_ms"`
 	Lag      float64 `json:"generator_lag_p50_ms"`
+	// ProxyBusy and LoadBusy are shares of a processor: the proxy's, and that of generator and
+	// endpoint together. A LoadBusy near 1 means that not the proxy was the limit.
+	ProxyBusy float64 `json:"proxy_busy"`
+	LoadBusy  float64 `json:"load_busy"`
+	// Calls are system calls of the proxy for a request, counted in the first round only.
+	Calls     float64 `json:"system_calls,omitempty"`
+	Uncounted string  `json:"system_calls_uncounted,omitempty"` // why there are none
 }
 
 // Summary is a peer under a workload over all rounds. Ratios are to the reference in the same
 // round, and nil for direct, which has no proxy.
 type Summary struct {
-	Peer     string  `json:"peer"`
-	Workload string  `json:"workload"`
-	CPU      float64 `json:"cpu_us"` // medians over the rounds
-	Switches float64 `json:"switches"`
-	Resident int64   `json:"resident_bytes"`
-	Rate     float64 `json:"rate"`
-	P50      float64 `json:"p50_ms"`
-	P99      float64 `json:"p99_ms"`
-	CPURatio *Spread `json:"cpu_ratio"`
-	P50Ratio *Spread `json:"p50_ratio"`
+	Peer      string  `json:"peer"`
+	Workload  string  `json:"workload"`
+	CPU       float64 `json:"cpu_us"` // medians over the rounds
+	Switches  float64 `json:"switches"`
+	Resident  int64   `json:"resident_bytes"`
+	Rate      float64 `json:"rate"`
+	P50       float64 `json:"p50_ms"`
+	P99       float64 `json:"p99_ms"`
+	ProxyBusy float64 `json:"proxy_busy"`
+	LoadBusy  float64 `json:"load_busy"`
+	Calls     float64 `json:"system_calls,omitempty"`
+	CPURatio  *Spread `json:"cpu_ratio"`
+	P50Ratio  *Spread `json:"p50_ratio"`
 }
 
 // Spread is the median of a ratio over the rounds, and its range.
@@ -63,22 +75,19 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
-func newResult(o *Options, f *field) *Result {
+func newResult(o *Options) *Result {
 	r := &Result{
 		Date: time.Now().UTC(), System: fmt.Sprintf("%s/%s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
-		Pinned: o.Pin, Seconds: o.Duration.Seconds(), Rounds: o.Rounds,
+		Pinned: o.Pin, Quota: o.Quota, Seconds: o.Duration.Seconds(), Rounds: o.Rounds,
 		Versions: map[string]string{}, Workloads: map[string]string{},
-	}
-	for _, p := range f.peers {
-		if p.version != "" {
-			r.Versions[p.name] = p.version
-		}
 	}
 	for _, w := range o.Workloads {
 		r.Workloads[w.Name] = w.String()
 	}
 	return r
 }
+
+func (r *Result) note(text string) { r.Notes = append(r.Notes, text) }
 
 // summarize fills the summary from the measurements, in the order in which they came first.
 func (r *Result) summarize() {
@@ -92,7 +101,9 @@ func (r *Result) summarize() {
 		}
 		groups[k] = append(groups[k], m)
 	}
-	slices.SortStableFunc(order, func(a, b key) int { return cmp.Compare(a.workload, b.workload) })
+	slices.SortStableFunc(order, func(a, b key) int {
+		return cmp.Or(place(a.workload)-place(b.workload), slices.Index(Peers(), a.peer)-slices.Index(Peers(), b.peer))
+	})
 	for _, k := range order {
 		own, reference := groups[k], groups[key{k.workload, Reference}]
 		s := Summary{Peer: k.peer, Workload: k.workload}
@@ -102,12 +113,20 @@ func (r *Result) summarize() {
 		s.Rate = median(own, func(m Measurement) float64 { return m.Rate })
 		s.P50 = median(own, func(m Measurement) float64 { return m.P50 })
 		s.P99 = median(own, func(m Measurement) float64 { return m.P99 })
+		s.ProxyBusy = median(own, func(m Measurement) float64 { return m.ProxyBusy })
+		s.LoadBusy = median(own, func(m Measurement) float64 { return m.LoadBusy })
+		s.Calls = own[0].Calls
 		if k.peer != Direct {
 			s.CPURatio = ratios(own, reference, func(m Measurement) float64 { return m.CPU })
 			s.P50Ratio = ratios(own, reference, func(m Measurement) float64 { return m.P50 })
 		}
 		r.Summary = append(r.Summary, s)
 	}
+}
+
+// place of a workload among all.
+func place(name string) int {
+	return slices.IndexFunc(Workloads(), func(w Workload) bool { return w.Name == name })
 }
 
 func median(list []Measurement, of func(Measurement) float64) float64 {
@@ -176,7 +195,7 @@ func (r *Result) Text(w io.Writer) error {
 			workload = s.Workload
 			_ = t.Flush() // a strings.Builder does not fail
 			fmt.Fprintf(b, "\n%s\n", r.Workloads[workload])
-			fmt.Fprintf(t, "\tCPU µs\t÷ %s\t\tswitches\tp50\t÷ %s\t\tp99\trate\tmemory\t\n", Reference, Reference)
+			fmt.Fprintf(t, "\tCPU µs\t÷ %s\t\tswitches\tcalls\tbusy\tload\tp50\t÷ %s\t\tp99\trate\tmemory\t\n", Reference, Reference)
 		}
 		s.row(t)
 	}
@@ -187,10 +206,10 @@ func (r *Result) Text(w io.Writer) error {
 
 func (s *Summary) row(w io.Writer) {
 	if s.CPURatio == nil {
-		fmt.Fprintf(w, "%s\t\t\t\t\t%s\t\t\t%s\t%.0f/s\t\t\n", s.Peer, bench.FormatMS(s.P50), bench.FormatMS(s.P99), s.Rate)
+		fmt.Fprintf(w, "%s\t\t\t\t\t\t\t%.0f%%\t%s\t\t\t%s\t%.0f/s\t\t\n", s.Peer, 100*s.LoadBusy, bench.FormatMS(s.P50), bench.FormatMS(s.P99), s.Rate)
 		return
 	}
-	fmt.Fprintf(w, "%s\t%.1f\t%.2f\t%.2f–%.2f\t%.2f\t%s\t%.2f\t%.2f–%.2f\t%s\t%.0f/s\t%.0f MB\t\n",
-		s.Peer, s.CPU, s.CPURatio.Median, s.CPURatio.Min, s.CPURatio.Max, s.Switches,
+	fmt.Fprintf(w, "%s\t%.1f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.0f%%\t%.0f%%\t%s\t%.2f\t%.2f–%.2f\t%s\t%.0f/s\t%.0f MB\t\n",
+		s.Peer, s.CPU, s.CPURatio.Median, s.CPURatio.Min, s.CPURatio.Max, s.Switches, s.Calls, 100*s.ProxyBusy, 100*s.LoadBusy,
 		bench.FormatMS(s.P50), s.P50Ratio.Median, s.P50Ratio.Min, s.P50Ratio.Max, bench.FormatMS(s.P99), s.Rate, float64(s.Resident)/1e6)
 }

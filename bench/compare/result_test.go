@@ -117,7 +117,7 @@ func TestJSON(t *testing.T) {
 func TestRunRefuses(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	good := func() Options {
-		return Options{Programs: t.TempDir(), Peers: Peers(), Rounds: 1, Duration: time.Second, Say: func(string) {}}
+		return Options{Programs: t.TempDir(), Workloads: Workloads()[:1], Peers: Peers(), Rounds: 1, Duration: time.Second, Say: func(string) {}}
 	}
 	for want, change := range map[string]func(*Options){
 		"at least one round":       func(o *Options) { o.Rounds = 0 },
@@ -131,7 +131,7 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
-	if w, err := Workloads("z"); err == nil {
+	if w, err := Find([]string{"z"}); err == nil {
 		t.Errorf("workload z is %v", w)
 	}
 }

@@ -3,32 +3,88 @@
 package peers
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
+	"strconv"
 	"strings"
+	"text/template"
 )
 
-//go:embed nginx.conf haproxy.cfg weir.yaml
+//go:embed *.tmpl
 var files embed.FS
 
-// Addresses in the files. Those who start the peers may put others in their place.
-const (
-	Blue      = "127.0.0.1:19001" // endpoint of the pool blue
-	Green     = "127.0.0.1:19002" // endpoint of the pool green
-	Weir      = "127.0.0.1:19110"
-	WeirAdmin = "127.0.0.1:19111"
-	Nginx     = "127.0.0.1:19120"
-	HAProxy   = "127.0.0.1:19130"
-)
+// Setup is the work that every peer is configured for.
+type Setup struct {
+	// Dir is a folder that the peer may write to: its log, its temporary files.
+	Dir string
+	// Listen and Admin are HOST:PORT of the peer's two listeners. Only weir has the second.
+	Listen, Admin string
+	// Engine of weir; empty leaves the choice to it.
+	Engine string
+	// Files is how many files the peer may have open.
+	Files uint64
+	// Pools are the variants of every route.
+	Pools []Pool
+	// Routes are the prefixes of the paths that are served.
+	Routes []string
+	// Affinity keeps a user, named by X-User-ID, on a variant. Without it a variant is drawn for
+	// every request.
+	Affinity bool
+	// LargeBodies tunes the peers for bodies of more than 100 KB, at the price of memory.
+	LargeBodies bool
+	// Features are those that a pod would have on: access log, health checks, trusted proxies,
+	// limits, timeouts, metrics.
+	Features bool
+}
 
-// Dir stands in the files for the folder that a peer may write to.
-const Dir = "@DIR@"
+// Pool is a variant.
+type Pool struct {
+	Name, Version string
+	Weight        int // relative; in percent where there are two
+	Endpoints     []string
+}
 
-// Config returns the file called name with everything replaced as given, in pairs of old and new.
-func Config(name string, oldNew ...string) ([]byte, error) {
-	text, err := files.ReadFile(name)
+// Share is what a pool gets, as nginx's split_clients wants it.
+type Share struct {
+	Name, Percent string
+}
+
+// Shares returns the pools' shares; the last gets what is left, "*".
+func (s *Setup) Shares() []Share {
+	sum := 0
+	for _, p := range s.Pools {
+		sum += p.Weight
+	}
+	shares := make([]Share, len(s.Pools))
+	for i, p := range s.Pools {
+		shares[i] = Share{p.Name, strconv.FormatFloat(float64(p.Weight)*100/float64(sum), 'f', 2, 64) + "%"}
+	}
+	if len(shares) > 0 {
+		shares[len(shares)-1].Percent = "*"
+	}
+	return shares
+}
+
+// Addresses returns the endpoints of all pools.
+func (s *Setup) Addresses() []string {
+	var all []string
+	for _, p := range s.Pools {
+		all = append(all, p.Endpoints...)
+	}
+	return all
+}
+
+// Render returns the configuration file called name for a setup: nginx.conf, haproxy.cfg,
+// haproxy.map or weir.yaml.
+func Render(name string, s *Setup) ([]byte, error) {
+	t, err := template.New(name+".tmpl").Option("missingkey=error").ParseFS(files, name+".tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("no configuration of a peer: %w", err)
 	}
-	return []byte(strings.NewReplacer(oldNew...).Replace(string(text))), nil
+	var b bytes.Buffer
+	if err := t.Execute(&b, s); err != nil {
+		return nil, err
+	}
+	return []byte(strings.TrimLeft(b.String(), "\n")), nil
 }

@@ -31,6 +31,29 @@ func (p *Process) Usage() (Usage, error) {
 	return u, nil
 }
 
+// Self is what the calling program has used.
+func Self() (Usage, error) {
+	var u Usage
+	return u, u.addProcess("/proc/self")
+}
+
+// Pids returns the process ids of the program and its children.
+func (p *Process) Pids() ([]int, error) {
+	members, err := groupMembers(p.Pid())
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, dir := range members {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
 // groupMembers returns the /proc directories of the processes of a process group.
 func groupMembers(pgrp int) ([]string, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")

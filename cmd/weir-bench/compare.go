@@ -19,6 +19,7 @@ type compareOptions struct {
 	rounds           int
 	warmup, duration time.Duration
 	pin              bool
+	quota            float64
 	output           string
 }
 
@@ -42,6 +43,7 @@ all alike, and only ratios within a round count. Configurations: bench/peers.`,
 	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before each measurement")
 	f.DurationVar(&o.duration, "duration", 3*time.Second, "of each measurement")
 	f.BoolVar(&o.pin, "pin", true, "give the proxy a processor to itself, generator and endpoint another")
+	f.Float64Var(&o.quota, "quota", compare.DefaultQuota, "share of a processor that a proxy may use in closed loops, so that it is the limit; 0 for all")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -51,15 +53,12 @@ func runCompare(ctx context.Context, o compareOptions, out, messages io.Writer) 
 		return fmt.Errorf("output %q: must be text or json", o.output)
 	}
 	options := compare.Options{
-		Peers: o.peers, Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Pin: o.pin,
+		Peers: o.peers, Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Pin: o.pin, Quota: o.quota,
 		Say: func(line string) { fmt.Fprintln(messages, line) },
 	}
-	for _, name := range o.workloads {
-		w, err := compare.Workloads(name)
-		if err != nil {
-			return err
-		}
-		options.Workloads = append(options.Workloads, w)
+	var err error
+	if options.Workloads, err = compare.Find(o.workloads); err != nil {
+		return err
 	}
 	executable, err := os.Executable()
 	if err != nil {

@@ -39,7 +39,13 @@ func serveEndpoint(ctx context.Context, listen []string, size int, started func(
 	}
 	body := []byte(strings.Repeat("x", size))
 	server := &fasthttp.Server{
-		Handler:               func(ctx *fasthttp.RequestCtx) { ctx.SetBody(body) },
+		Handler: func(ctx *fasthttp.RequestCtx) {
+			if n := ctx.QueryArgs().GetUintOrZero("size"); n > 0 {
+				ctx.SetBody(make([]byte, n))
+				return
+			}
+			ctx.SetBody(body)
+		},
 		NoDefaultServerHeader: true,
 		MaxRequestBodySize:    1 << 30,
 	}

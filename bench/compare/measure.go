@@ -1,0 +1,168 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"weir/bench"
+	"weir/bench/process"
+)
+
+// countFor is how long system calls are counted, after and apart from the measurement that
+// counting would slow.
+const countFor = 500 * time.Millisecond
+
+// measure puts a peer under a load and reads what it used meanwhile. With count it then counts
+// system calls, too.
+func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (*Measurement, error) {
+	if err := f.limit(&w); err != nil {
+		return nil, err
+	}
+	target, err := w.target(p.address)
+	if err != nil {
+		return nil, err
+	}
+	options := bench.Options{Address: p.address, Target: target, Connections: w.Connections}
+	if w.Rate > 0 {
+		options.Pacer = bench.Poisson(w.Rate, 1)
+	}
+	attack, err := bench.NewAttack(options)
+	if err != nil {
+		return nil, err
+	}
+	load, stop := context.WithCancel(ctx)
+	defer stop()
+	finished := make(chan error, 1)
+	go func() { finished <- attack.Run(load) }()
+	m := &Measurement{Peer: p.name, Workload: w.Name}
+	err = wait(ctx, f.options.Warmup, finished)
+	if err == nil {
+		err = f.observe(ctx, m, p, attack, finished)
+	}
+	if err == nil && count && p.process != nil {
+		err = countCalls(ctx, m, p, attack, finished)
+	}
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	return m, <-finished
+}
+
+// limit sets the quota that a workload is measured under.
+func (f *field) limit(w *Workload) error {
+	if f.quota == nil {
+		return nil
+	}
+	if w.Saturates() {
+		return f.quota.Limit(f.options.Quota)
+	}
+	return f.quota.Limit(0)
+}
+
+// used is what all parties had used at some time.
+type used struct {
+	at          time.Time
+	proxy, load process.Usage // load: generator and endpoint
+}
+
+func (f *field) used(p *peer) (u used, err error) {
+	if p.process != nil {
+		if u.proxy, err = p.process.Usage(); err != nil {
+			return u, err
+		}
+	}
+	u.at = time.Now()
+	own, err := process.Self()
+	if err != nil {
+		return u, err
+	}
+	endpoint, err := f.endpoint.Usage()
+	u.load.CPU = own.CPU + endpoint.CPU
+	return u, err
+}
+
+// observe fills m from what happens within the duration.
+func (f *field) observe(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error) error {
+	attack.Take()
+	before, err := f.used(p)
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, f.options.Duration, finished); err != nil {
+		return err
+	}
+	after, err := f.used(p)
+	if err != nil {
+		return err
+	}
+	elapsed := after.at.Sub(before.at)
+	report, err := answers(attack, elapsed)
+	if err != nil {
+		return err
+	}
+	proxy, n := after.proxy.Sub(before.proxy), float64(report.Total.Requests)
+	m.CPU = float64(proxy.CPU) / float64(time.Microsecond) / n
+	m.Switches = float64(proxy.Switches) / n
+	m.Resident = proxy.Resident
+	m.ProxyBusy = float64(proxy.CPU) / float64(elapsed)
+	m.LoadBusy = float64(after.load.Sub(before.load).CPU) / float64(elapsed)
+	m.Rate, m.P50, m.P99, m.Lag = report.Total.Rate, report.Total.Latency.P50, report.Total.Latency.P99, report.Lag.P50
+	return nil
+}
+
+// answers returns what was answered since the last time, all of it well.
+func answers(attack *bench.Attack, elapsed time.Duration) (*bench.Report, error) {
+	report := bench.Summarize(attack.Take(), elapsed)
+	if report.Total.Errors > 0 {
+		return nil, fmt.Errorf("%d of %d requests failed (%s): the figures of failures mean nothing", report.Total.Errors, report.Scheduled, report.Total.Kinds())
+	}
+	if report.Total.Latency == nil {
+		return nil, errors.New("no request was answered")
+	}
+	return report, nil
+}
+
+// countCalls fills m with the system calls for a request. Where they cannot be counted it says why.
+func countCalls(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error) error {
+	calls, err := p.process.CountSystemCalls()
+	if err != nil {
+		m.Uncounted = err.Error()
+		return nil
+	}
+	defer calls.Close()
+	attack.Take()
+	before, err := calls.Count()
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, countFor, finished); err != nil {
+		return err
+	}
+	after, err := calls.Count()
+	if err != nil {
+		return err
+	}
+	report, err := answers(attack, countFor)
+	if err != nil {
+		return err
+	}
+	m.Calls = float64(after-before) / float64(report.Total.Requests)
+	return nil
+}
+
+// wait lets time pass, unless the load ends or ctx does.
+func wait(ctx context.Context, d time.Duration, finished chan error) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-finished:
+		return errors.Join(errors.New("the load ended too soon"), err)
+	}
+}

@@ -1,0 +1,19 @@
+//go:build unix
+
+package process
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileLimit is how many files a program started from here may have open. Programs may raise
+// their limit that far; Go programs do by themselves.
+func FileLimit() (uint64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("read the limit of open files: %w", err)
+	}
+	return limit.Max, nil
+}
