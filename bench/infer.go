@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 	"strconv"
 )
 
@@ -28,28 +27,19 @@ type Infer struct {
 // NewInfer returns the target that posts images to r.URL, drawn evenly at random; binary sends
 // and asks for binary tensors instead of JSON. Without a path in r.URL, that of model is used.
 func NewInfer(r Request, model string, images []Image, binaryTensors bool) (*Infer, error) {
-	u, err := url.Parse(r.URL)
+	url, err := inferURL(r.URL, model)
 	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/v2/models/" + model + "/infer"
-		r.URL = u.String()
+		return nil, err
 	}
 	if len(images) == 0 {
 		return nil, errors.New("at least one image is needed")
 	}
-	r.Method = "POST"
-	body := jsonBody
+	r.URL, r.Method = url, "POST"
+	body, header := jsonBody, 0
 	if binaryTensors {
-		body = binaryBody
-		r.Header = append([]Field{
-			{"Content-Type", "application/octet-stream"},
-			{"Inference-Header-Content-Length", strconv.Itoa(len(binaryHeader(len(images[0].Pixels))))},
-		}, r.Header...)
-	} else {
-		r.Header = append([]Field{{"Content-Type", "application/json"}}, r.Header...)
+		body, header = binaryBody, len(binaryHeader(len(images[0].Pixels)))
 	}
+	r.Header = append(inferFields(binaryTensors, header), r.Header...)
 	t := &Infer{}
 	if t.head, err = newHead(r); err != nil {
 		return nil, err

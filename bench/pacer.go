@@ -75,6 +75,7 @@ const (
 	streamArrivals = 0x9e3779b97f4a7c15
 	streamUsers    = 0xbf58476d1ce4e5b9
 	streamImages   = 0x94d049bb133111eb
+	streamBodies   = 0xd6e8feb86659fd93
 )
 
 // draw returns the n-th value of a seed's stream, uniform in [0, bound). Being a function of n,

@@ -152,9 +152,8 @@ func has(fields []Field, name string) bool {
 // append appends the head of the n-th request, for a body of the given length, and returns its user.
 func (h *head) append(b []byte, n uint64, body int) ([]byte, int) {
 	b = append(b, h.prefix...)
-	user := -1
+	user := h.user(n)
 	if h.users > 0 {
-		user = draw(h.seed, streamUsers, n, h.users)
 		b = append(b, UserHeader...)
 		b = append(b, ": "...)
 		b = appendUser(b, user)
@@ -166,6 +165,14 @@ func (h *head) append(b []byte, n uint64, body int) ([]byte, int) {
 		b = append(b, crlf...)
 	}
 	return append(b, crlf...), user
+}
+
+// user is the user of the n-th request; -1 when it names none.
+func (h *head) user(n uint64) int {
+	if h.users == 0 {
+		return -1
+	}
+	return draw(h.seed, streamUsers, n, h.users)
 }
 
 // appendUser appends the name of a user: user-000000 and so on.
