@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/valyala/fasthttp"
+
+	"weir/bench/endpoint"
 )
 
-// endpointBody is what the endpoint answers by default: about what a small model's answer takes.
+// endpointBodySize is what the endpoint answers by default: about what a small model's answer takes.
 const endpointBodySize = 150
 
 func endpointCommand() *cobra.Command {
@@ -20,10 +19,12 @@ func endpointCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "endpoint",
 		Short: "Answer every request at once with the same few bytes, to measure a proxy against",
-		Args:  cobra.NoArgs,
+		Long: `Answer every request at once with a body of a fixed length, which a request may choose
+itself: /predict?size=1048576. It takes HTTP/1.1 with Content-Length only, and little CPU.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serveEndpoint(cmd.Context(), listen, size, func(ln net.Listener) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "endpoint on http://%s\n", ln.Addr())
+			return serveEndpoint(cmd.Context(), listen, size, func(address net.Addr) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "endpoint on http://%s\n", address)
 			})
 		},
 	}
@@ -33,35 +34,13 @@ func endpointCommand() *cobra.Command {
 }
 
 // serveEndpoint answers on every address until ctx is done.
-func serveEndpoint(ctx context.Context, listen []string, size int, started func(net.Listener)) error {
-	if size < 0 || size > 1<<30 {
-		return fmt.Errorf("size %d: must be 0 to %d", size, 1<<30)
+func serveEndpoint(ctx context.Context, listen []string, size int, started func(net.Addr)) error {
+	listeners, err := endpoint.Listen(listen)
+	if err != nil {
+		return failure{err}
 	}
-	body := []byte(strings.Repeat("x", size))
-	server := &fasthttp.Server{
-		Handler: func(ctx *fasthttp.RequestCtx) {
-			if n := ctx.QueryArgs().GetUintOrZero("size"); n > 0 {
-				ctx.SetBody(make([]byte, n))
-				return
-			}
-			ctx.SetBody(body)
-		},
-		NoDefaultServerHeader: true,
-		MaxRequestBodySize:    1 << 30,
+	for _, ln := range listeners {
+		started(ln.Addr())
 	}
-	failed := make(chan error, len(listen))
-	for _, address := range listen {
-		ln, err := net.Listen("tcp", address)
-		if err != nil {
-			return errors.Join(err, server.Shutdown())
-		}
-		started(ln)
-		go func() { failed <- server.Serve(ln) }()
-	}
-	select {
-	case <-ctx.Done():
-		return server.Shutdown()
-	case err := <-failed:
-		return err
-	}
+	return endpoint.Serve(ctx, listeners, size)
 }
