@@ -19,6 +19,11 @@ const (
 	resolveAtOnce   = 16              // lookups under way in Pool.Resolve
 )
 
+// Resolved reports whether all endpoints have an address.
+func (p *Pool) Resolved() bool {
+	return !slices.ContainsFunc(p.endpoints, func(e *Endpoint) bool { return !e.Resolved() })
+}
+
 // Resolve looks up the names of endpoints that have no address yet. The errors tell which
 // could not be: such an endpoint is not usable until a later lookup succeeds, the others
 // are. IP addresses need no lookup.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +18,10 @@ type variantKey struct{ route, pool string }
 
 // resolveTimeout bounds the first look-up of endpoint names, so that a slow name server holds neither
 // the start nor a reload up for long. What it leaves open the pools look up while they run.
-const resolveTimeout = 5 * time.Second
+const (
+	resolveTimeout = 5 * time.Second
+	resolveAtOnce  = 16 // pools; each asks for up to 16 names at once
+)
 
 // Check builds everything cfg asks for, opens and changes nothing, and says what is wrong with it
 // beyond what config.Load finds.
@@ -85,14 +89,25 @@ func (p *Proxy) buildPools(cfg *config.Config, old *table) (pools []*pool) {
 	return pools
 }
 
+// resolve looks up the names of endpoints that have no address yet, those of several pools at once.
 func (p *Proxy) resolve(pools []*pool) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
+	var running sync.WaitGroup
+	slots := make(chan struct{}, resolveAtOnce)
 	for _, pl := range pools {
-		if err := pl.Resolve(ctx); err != nil {
-			p.log.Warn("a pool's names do not resolve yet", zap.String("pool", pl.Name()), zap.Error(err))
+		if pl.Resolved() {
+			continue
 		}
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			if err := pl.Resolve(ctx); err != nil {
+				p.log.Warn("a pool's names do not resolve yet", zap.String("pool", pl.Name()), zap.Error(err))
+			}
+		})
 	}
+	running.Wait()
 }
 
 // build makes the table of cfg over these pools out of what is in force, and leaves that as it is.
@@ -100,18 +115,18 @@ func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, err
 	t := &table{
 		cfg: cfg, generation: old.generation + 1, router: newRouter(cfg.Routes),
 		pools: pools, trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
+		routeAt: map[string]int{}, poolAt: map[string]int{},
 	}
 	changes := changedSections(old.cfg, cfg)
-	byName := map[string]*balancer.Pool{}
-	for _, pl := range pools {
-		byName[pl.Name()] = pl.Pool
+	for i, pl := range pools {
+		t.poolAt[pl.Name()] = i
 		if prev := old.pool(pl.Name()); prev != pl {
 			pl.generation = t.generation
 			changes = append(changes, changed("pool", pl.Name(), prev != nil))
 		}
 	}
-	for _, c := range cfg.Routes {
-		r, note, err := t.buildRoute(c, old, byName)
+	for i, c := range cfg.Routes {
+		r, note, err := t.buildRoute(c, old)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -119,6 +134,7 @@ func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, err
 			changes = append(changes, note)
 		}
 		t.routes = append(t.routes, r)
+		t.routeAt[c.Name] = i
 	}
 	return t, append(changes, removed(old, t)...), nil
 }
@@ -135,7 +151,7 @@ func (p *Proxy) poolOptions() balancer.PoolOptions {
 
 // buildRoute makes a route at the weights in force: the file's, or those set through the API while
 // the file's split is still the one they were set upon.
-func (t *table) buildRoute(c config.Route, old *table, pools map[string]*balancer.Pool) (*route, string, error) {
+func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 	prev := old.route(c.Name)
 	weights, over, note := c.Split, (*overlay)(nil), ""
 	if prev != nil && prev.overlay != nil {
@@ -145,12 +161,16 @@ func (t *table) buildRoute(c config.Route, old *table, pools map[string]*balance
 			note = "route " + c.Name + ": the new split of the file replaces the weights set through the API"
 		}
 	}
-	r, err := t.newRoute(c, weights, old, pools)
+	same := prev != nil && over == prev.overlay && reflect.DeepEqual(prev.cfg, c)
+	if same && t.keeps(prev) {
+		return prev, "", nil
+	}
+	r, err := t.newRoute(c, weights, old)
 	if err != nil {
 		return nil, "", err
 	}
 	r.overlay, r.generation = over, t.generation
-	if prev != nil && sameRoute(prev.cfg, c) && over == prev.overlay {
+	if same {
 		r.generation = prev.generation
 	} else if note == "" {
 		note = changed("route", c.Name, prev != nil)
@@ -158,42 +178,73 @@ func (t *table) buildRoute(c config.Route, old *table, pools map[string]*balance
 	return r, note, nil
 }
 
+// keeps takes a route of the table before over, figures and all, if its pools are all in t.
+func (t *table) keeps(r *route) bool {
+	for _, v := range r.split.Variants() {
+		if pl := t.pool(v.Pool.Name()); pl == nil || pl.Pool != v.Pool {
+			return false
+		}
+	}
+	t.count(r.none)
+	for _, v := range r.variants {
+		t.count(v)
+	}
+	return true
+}
+
+// count adds a variant's figures to t's.
+func (t *table) count(v *variant) { t.live[variantKey{v.route, v.pool}] = v.live }
+
 // newRoute makes a route of t with these weights. Figures come from old; where the weights are as
 // before, so does what was counted since they last changed.
-func (t *table) newRoute(c config.Route, weights []config.Variant, old *table, pools map[string]*balancer.Pool) (*route, error) {
-	prev := old.route(c.Name)
+func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (*route, error) {
 	r := &route{cfg: c, fallback: -1}
 	if c.Limits.Body != nil {
 		r.bodyLimit = *c.Limits.Body
 	}
 	var variants []balancer.Variant
 	for i, w := range weights {
-		pl := pools[w.Pool]
+		pl := t.pool(w.Pool)
 		if pl == nil {
 			return nil, fmt.Errorf("routes.%s.split: unknown pool %q", c.Name, w.Pool)
 		}
-		variants = append(variants, balancer.Variant{Pool: pl, Weight: w.Weight})
-		r.variants = append(r.variants, t.variant(c.Name, pl, old))
+		variants = append(variants, balancer.Variant{Pool: pl.Pool, Weight: w.Weight})
+		r.variants = append(r.variants, t.variant(c.Name, pl.Pool, old))
 		if c.Affinity != nil && c.Affinity.Fallback == w.Pool {
 			r.fallback = i
 		}
 	}
-	salt := ""
-	if c.Affinity != nil {
-		salt = c.Affinity.Salt
+	r.none = t.variant(c.Name, nil, old)
+	r.divide(variants, old.route(c.Name))
+	return r, nil
+}
+
+// divide gives r a split. prev, which may be nil, is the route as it was.
+func (r *route) divide(variants []balancer.Variant, prev *route) {
+	salt, before := "", (*balancer.Split)(nil)
+	if r.cfg.Affinity != nil {
+		salt = r.cfg.Affinity.Salt
 	}
-	var before *balancer.Split
 	if prev != nil {
 		before = prev.split
 	}
 	r.split = balancer.NewSplit(salt, variants, before)
-	if prev != nil && sameWeights(prev.split, r.split) {
+	if prev != nil && sameWeights(before, r.split) {
 		r.counts = prev.counts
 	} else {
 		r.counts = &choices{byVariant: make([]atomic.Uint64, len(variants))}
 	}
-	r.none = t.variant(c.Name, nil, old)
-	return r, nil
+}
+
+// at returns the route at other weights, which are in the order of its variants.
+func (r *route) at(weights []config.Variant) *route {
+	next := *r
+	variants := slices.Clone(r.split.Variants())
+	for i := range variants {
+		variants[i].Weight = weights[i].Weight
+	}
+	next.divide(variants, r)
+	return &next
 }
 
 // variant finds the figures of a variant in old by its names, so that they outlive tables. A nil pool
@@ -204,37 +255,51 @@ func (t *table) variant(route string, pl *balancer.Pool, old *table) *variant {
 		v.pool, v.version = pl.Name(), pl.Version()
 		v.header = []byte("X-Weir-Variant: " + v.pool + "\r\n")
 	}
-	key := variantKey{v.route, v.pool}
-	if v.live = old.live[key]; v.live == nil {
+	if v.live = old.live[variantKey{v.route, v.pool}]; v.live == nil {
 		v.live = new(variantLive)
 	}
-	t.live[key] = v.live
+	t.count(v)
 	return v
 }
 
 // swap puts next in force and hands the endpoints over from old's pools to next's.
 func (p *Proxy) swap(old, next *table) {
-	keep := map[*balancer.Endpoint]bool{}
 	for _, pl := range next.pools {
-		c := pl.Config().Connections
-		for _, e := range pl.Endpoints() {
-			keep[e] = true
-			e.Transport.(*transport).configure(transportSettings{max: c.Max, idle: c.Idle, connectTimeout: c.ConnectTimeout})
-		}
-		if !slices.ContainsFunc(old.pools, func(o *pool) bool { return o.Pool == pl.Pool }) {
-			pl.Start()
-		}
-	}
-	p.table.Store(next)
-	for _, pl := range old.pools {
-		if slices.ContainsFunc(next.pools, func(n *pool) bool { return n.Pool == pl.Pool }) {
+		if old.pool(pl.Name()) == pl {
 			continue
 		}
-		pl.Stop()
+		c := pl.Config().Connections
 		for _, e := range pl.Endpoints() {
-			if !keep[e] {
-				e.Transport.(*transport).close()
-			}
+			e.Transport.(*transport).configure(transportSettings{max: c.Max, idle: c.Idle, connectTimeout: c.ConnectTimeout})
+		}
+		pl.Start()
+	}
+	p.table.Store(next)
+	var stopping sync.WaitGroup
+	for _, pl := range old.pools {
+		heir := next.pool(pl.Name())
+		if heir == pl {
+			continue
+		}
+		stopping.Go(func() {
+			pl.Stop()
+			closeLost(pl, heir)
+		})
+	}
+	stopping.Wait()
+}
+
+// closeLost closes the transports of endpoints that heir, which may be nil, did not take over.
+func closeLost(pl, heir *pool) {
+	kept := map[*balancer.Endpoint]bool{}
+	if heir != nil {
+		for _, e := range heir.Endpoints() {
+			kept[e] = true
+		}
+	}
+	for _, e := range pl.Endpoints() {
+		if !kept[e] {
+			e.Transport.(*transport).close()
 		}
 	}
 }

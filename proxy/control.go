@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -45,8 +43,8 @@ func (p *Proxy) SetWeights(name string, weights map[string]float64, reason, by s
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.table.Load()
-	i := slices.IndexFunc(old.routes, func(r *route) bool { return r.cfg.Name == name })
-	if i < 0 {
+	i, ok := old.routeAt[name]
+	if !ok {
 		return RouteStatus{}, old.unknownRoute(name)
 	}
 	prev := old.routes[i]
@@ -54,17 +52,9 @@ func (p *Proxy) SetWeights(name string, weights map[string]float64, reason, by s
 	if err != nil {
 		return RouteStatus{}, err
 	}
-	pools := map[string]*balancer.Pool{}
-	for _, pl := range old.pools {
-		pools[pl.Name()] = pl.Pool
-	}
 	next := *old
 	next.generation++
-	next.live = maps.Clone(old.live) // old's is being read
-	r, err := next.newRoute(prev.cfg, set, old, pools)
-	if err != nil {
-		return RouteStatus{}, err
-	}
+	r := prev.at(set)
 	r.overlay, r.generation = &overlay{basis: prev.cfg.Split, weights: set}, next.generation
 	next.routes = slices.Clone(old.routes)
 	next.routes[i] = r
@@ -131,22 +121,6 @@ func describe(set []config.Variant) string {
 	return b.String()
 }
 
-func (t *table) pool(name string) *pool {
-	i := slices.IndexFunc(t.pools, func(p *pool) bool { return p.Name() == name })
-	if i < 0 {
-		return nil
-	}
-	return t.pools[i]
-}
-
-func (t *table) route(name string) *route {
-	i := slices.IndexFunc(t.routes, func(r *route) bool { return r.cfg.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return t.routes[i]
-}
-
 // changedSections names what else of the proxy's own sections differs; all are new to the first
 // configuration, which says nothing.
 func changedSections(old, next *config.Config) (lines []string) {
@@ -188,15 +162,11 @@ func removed(old, next *table) (lines []string) {
 	return lines
 }
 
-// sameConfig compares what two configurations say, defaults filled in.
+// sameConfig compares what two configurations say, wherever they were read from.
 func sameConfig(a, b *config.Config) bool {
-	x, errX := config.Render(a)
-	y, errY := config.Render(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-func sameRoute(a, b config.Route) bool {
-	return sameConfig(&config.Config{Routes: []config.Route{a}}, &config.Config{Routes: []config.Route{b}})
+	x, y := *a, *b
+	x.File, y.File = "", ""
+	return reflect.DeepEqual(x, y)
 }
 
 func sameWeights(a, b *balancer.Split) bool {

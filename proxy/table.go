@@ -18,8 +18,28 @@ type table struct {
 	router     *router
 	routes     []*route
 	pools      []*pool
+	routeAt    map[string]int // name → index into routes
+	poolAt     map[string]int
 	trusted    []netip.Prefix
 	live       map[variantKey]*variantLive // the figures of all variants; handed from table to table
+}
+
+// route returns the route of that name, nil when there is none.
+func (t *table) route(name string) *route {
+	i, ok := t.routeAt[name]
+	if !ok {
+		return nil
+	}
+	return t.routes[i]
+}
+
+// pool returns the pool of that name, nil when there is none.
+func (t *table) pool(name string) *pool {
+	i, ok := t.poolAt[name]
+	if !ok {
+		return nil
+	}
+	return t.pools[i]
 }
 
 // pool is a balancer.Pool and when it was last changed.
