@@ -9,29 +9,21 @@ import (
 
 // substitute replaces the variables in every scalar value below n. It works on the parsed
 // tree, so that what a variable holds is always one value and never YAML.
-func (d *decoder) substitute(n *yaml.Node, key string, lookup func(string) (string, bool)) {
-	switch n.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			d.substitute(n.Content[i+1], child(key, n.Content[i].Value), lookup)
-		}
-	case yaml.SequenceNode:
-		for i, c := range n.Content {
-			d.substitute(c, item(key, i), lookup)
-		}
-	case yaml.ScalarNode:
-		if !strings.Contains(n.Value, "$") {
-			return
-		}
-		value, err := expand(n.Value, lookup)
-		if err != nil {
-			d.refused[n] = true
-			d.faultAt(positionOf(n), key, "%s", err)
-			return
-		}
-		d.substituted[n] = value != n.Value
-		n.Value = value
+func (d *decoder) substitute(n *yaml.Node, at *step, lookup func(string) (string, bool)) {
+	for below, value := range at.below(n) {
+		d.substitute(value, below, lookup)
 	}
+	if n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "$") {
+		return
+	}
+	value, err := expand(n.Value, lookup)
+	if err != nil {
+		d.refused[n] = true
+		d.faultAt(positionOf(n), at.key(), "%s", err)
+		return
+	}
+	d.substituted[n] = value != n.Value
+	n.Value = value
 }
 
 // expand replaces ${VAR}, ${VAR:-default}, ${VAR:?message} and $$ in s. Any other dollar

@@ -172,7 +172,7 @@ func child(parent, name string) string {
 }
 
 // item is the path of an item of a list.
-func item(parent string, index int) string { return fmt.Sprintf("%s[%d]", parent, index) }
+func item(parent string, index int) string { return parent + "[" + strconv.Itoa(index) + "]" }
 
 // enclosing cuts the last step off a path.
 func enclosing(path string) string {
@@ -186,9 +186,14 @@ func plainKey(name string) bool {
 	return name != "" && len(name) <= 80 && only(name, keyLetters)
 }
 
-// only reports whether s has no other characters than the allowed ones.
+// only reports whether s has no other characters than the allowed ones, which are ASCII.
 func only(s, allowed string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(allowed, r) })
+	for i := range len(s) {
+		if strings.IndexByte(allowed, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 const keyLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

@@ -44,8 +44,8 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*Confi
 	if root == nil {
 		return nil, d.err()
 	}
-	d.checkStructure(root, "")
-	d.substitute(root, "", lookup)
+	d.checkStructure(root, nil)
+	d.substitute(root, nil, lookup)
 
 	c := DefaultConfig()
 	c.File = name
@@ -188,30 +188,23 @@ func lineOf(data []byte, number int) string {
 
 // checkStructure refuses the parts of YAML that weir.yaml does without: they make files
 // that are larger, or other, than they look.
-func (d *decoder) checkStructure(n *yaml.Node, key string) {
+func (d *decoder) checkStructure(n *yaml.Node, at *step) {
 	switch {
 	case n.Kind == yaml.AliasNode:
 		d.refused[n] = true
-		d.faultAt(positionOf(n), key, "aliases (*%s) are not supported; write the value out", clip(n.Value))
+		d.faultAt(positionOf(n), at.key(), "aliases (*%s) are not supported; write the value out", clip(n.Value))
 		return
 	case n.Anchor != "":
-		d.faultAt(positionOf(n), key, "anchors (&%s) are not supported; leave it out and repeat the value where it is needed", clip(n.Anchor))
+		d.faultAt(positionOf(n), at.key(), "anchors (&%s) are not supported; leave it out and repeat the value where it is needed", clip(n.Anchor))
 	case n.Style&yaml.TaggedStyle != 0:
 		d.refused[n] = true
-		d.faultAt(positionOf(n), key, "tags (%s) are not supported; leave it out", clip(n.Tag))
+		d.faultAt(positionOf(n), at.key(), "tags (%s) are not supported; leave it out", clip(n.Tag))
 	}
-	switch n.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if name := n.Content[i]; name.Anchor != "" || name.Kind == yaml.AliasNode {
-				d.faultAt(positionOf(name), key, "anchors and aliases (& and *) are not supported; write the key out")
-			}
-			d.checkStructure(n.Content[i+1], child(key, n.Content[i].Value))
+	for below, value := range at.below(n) {
+		if name := below.name; name != nil && (name.Anchor != "" || name.Kind == yaml.AliasNode) {
+			d.faultAt(positionOf(name), at.key(), "anchors and aliases (& and *) are not supported; write the key out")
 		}
-	case yaml.SequenceNode:
-		for i, c := range n.Content {
-			d.checkStructure(c, item(key, i))
-		}
+		d.checkStructure(value, below)
 	}
 }
 

@@ -74,9 +74,9 @@ func describe(n *yaml.Node) string {
 	return `the text "` + clip(n.Value) + `"`
 }
 
-// entries yields the keys of a mapping with their values. Duplicate keys, keys that are no
-// text and merge keys are recorded and left out.
-func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(name, value *yaml.Node)) {
+// entries yields the keys of a mapping, whole and as they are written, with their values.
+// Duplicate keys, keys that are no text and merge keys are recorded and left out.
+func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(at string, name, value *yaml.Node)) {
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
@@ -96,8 +96,9 @@ func (d *decoder) entries(n *yaml.Node, key, noun string, yield func(name, value
 			continue
 		}
 		seen[name.Value] = name.Line
-		d.places[child(key, name.Value)] = place{positionOf(name), positionOf(value)}
-		yield(name, value)
+		at := child(key, name.Value)
+		d.places[at] = place{positionOf(name), positionOf(value)}
+		yield(at, name, value)
 	}
 }
 
@@ -142,12 +143,12 @@ func (o object[T]) names() []string {
 }
 
 func (o object[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
-	if !d.is(n, yaml.MappingNode, key, "a mapping with "+choices(o.names(), "")) {
+	if n.Kind != yaml.MappingNode {
+		d.is(n, yaml.MappingNode, key, "a mapping with "+choices(o.names(), ""))
 		return
 	}
 	meant := map[string]bool{} // keys that are there, but misspelt
-	d.entries(n, key, "key", func(name, value *yaml.Node) {
-		at := child(key, name.Value)
+	d.entries(n, key, "key", func(at string, name, value *yaml.Node) {
 		i := slices.IndexFunc(o.fields, func(f field[T]) bool { return f.name == name.Value })
 		if i < 0 {
 			hint := ""
@@ -162,7 +163,10 @@ func (o object[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
 	})
 	o.checkExclusive(d, key)
 	for _, f := range o.fields {
-		if at := child(key, f.name); f.required && !d.wrote(at) && !meant[f.name] {
+		if !f.required || meant[f.name] {
+			continue
+		}
+		if at := child(key, f.name); !d.wrote(at) {
 			d.fault(at, "is missing; it is required: %s", clause(f.doc))
 		}
 	}
@@ -248,7 +252,7 @@ func (l list[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
 		d.fault(key, "has %d %ss; want at most %d", len(n.Content), l.noun, l.most)
 		return
 	}
-	*into = nil
+	*into = slices.Grow([]T(nil), len(n.Content))
 	for i, node := range n.Content {
 		at := item(key, i)
 		d.places[at] = place{positionOf(node), positionOf(node)}
@@ -301,8 +305,7 @@ func (m named[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
 		d.fault(key, "is empty; want at least one %s", m.noun)
 	}
 	*into = nil
-	d.entries(n, key, m.noun, func(name, value *yaml.Node) {
-		at := child(key, name.Value)
+	d.entries(n, key, m.noun, func(at string, name, value *yaml.Node) {
 		if err := m.check(name.Value); err != nil {
 			d.faultAt(positionOf(name), at, "%s", err)
 		}
