@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"weir/config"
 )
@@ -30,6 +31,10 @@ type PoolOptions struct {
 	NewTransport func(*Endpoint) any
 	// Probe is the active health check; nil means that all endpoints are healthy.
 	Probe ProbeFunc
+	// Spread is the time over which the first probes of a pool's endpoints are spread at random,
+	// at most their interval, so that those of many pools do not fall on one moment. 0: all come
+	// at once.
+	Spread time.Duration
 	// Resolve looks a host name up; nil is net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Log is told in one line what changed: an endpoint's health, its addresses, whether its
@@ -61,6 +66,8 @@ type Pool struct {
 
 	stop    context.CancelFunc // nil when not started
 	running sync.WaitGroup
+	timing  sync.Mutex // guards timers
+	timers  map[*Endpoint]*time.Timer
 }
 
 // NewPool builds the pool of c. It reuses the endpoints of prev that have the same address,
@@ -137,9 +144,10 @@ func (p *Pool) Start() {
 		m.e.adopt(p, m.weight)
 	}
 	p.refresh() // health may have changed since NewPool
+	p.timers = map[*Endpoint]*time.Timer{}
 	for _, e := range p.endpoints {
 		if p.probes() {
-			p.running.Go(func() { p.keepProbing(ctx, e) })
+			p.keepProbing(ctx, e)
 		}
 		if e.host != "" {
 			p.running.Go(func() { p.keepResolving(ctx, e) })
@@ -152,6 +160,7 @@ func (p *Pool) Start() {
 func (p *Pool) Stop() {
 	if p.stop != nil {
 		p.stop()
+		p.stopTimers()
 		p.running.Wait()
 	}
 }

@@ -12,29 +12,52 @@ import (
 // probes reports whether the pool's endpoints are probed.
 func (p *Pool) probes() bool { return p.config.Probe != nil && p.options.Probe != nil }
 
-// keepProbing probes e from the moment it has an address until ctx is done. The first probe
-// is due at once; after a reload that asks the same, it is due when it would have been.
+// keepProbing probes e from the moment it has an address until Stop. The first probe is due at
+// once, or within o.Spread; after a reload that asks the same, it is due when it would have been.
 func (p *Pool) keepProbing(ctx context.Context, e *Endpoint) {
-	select {
-	case <-ctx.Done():
+	if e.Resolved() {
+		p.probeIn(ctx, e, p.untilProbe(e))
 		return
-	case <-e.found:
 	}
-	timer := time.NewTimer(e.untilProbe(p.config.Probe.Interval))
-	defer timer.Stop()
-	for {
+	p.running.Go(func() {
 		select {
 		case <-ctx.Done():
-			return
-		case <-timer.C:
+		case <-e.found:
+			p.probeIn(ctx, e, p.untilProbe(e))
 		}
+	})
+}
+
+// probeIn probes e after d, and then again and again. Between two probes there is a timer and no
+// goroutine: thousands of endpoints cost little while nothing happens. A timer counts as running.
+func (p *Pool) probeIn(ctx context.Context, e *Endpoint, d time.Duration) {
+	p.timing.Lock()
+	defer p.timing.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	p.running.Add(1)
+	p.timers[e] = time.AfterFunc(d, func() {
+		defer p.running.Done()
 		err := p.probe(ctx, e)
 		if ctx.Err() != nil {
 			return
 		}
 		p.observe(e, err)
-		timer.Reset(jitter(p.config.Probe.Interval))
+		p.probeIn(ctx, e, jitter(p.config.Probe.Interval))
+	})
+}
+
+// stopTimers ends what probeIn began, once its context is done.
+func (p *Pool) stopTimers() {
+	p.timing.Lock()
+	defer p.timing.Unlock()
+	for _, t := range p.timers {
+		if t.Stop() {
+			p.running.Done()
+		}
 	}
+	clear(p.timers)
 }
 
 // probe asks e once, at all its addresses at the same time. One good answer is enough,
@@ -97,12 +120,13 @@ func (p *Pool) observe(e *Endpoint, err error) {
 	}
 }
 
-// untilProbe returns how long to wait until the first probe.
-func (e *Endpoint) untilProbe(interval time.Duration) time.Duration {
+// untilProbe returns how long to wait until the first probe of e.
+func (p *Pool) untilProbe(e *Endpoint) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	interval := p.config.Probe.Interval
 	if e.health.last.IsZero() {
-		return 0
+		return time.Duration(rand.Float64() * float64(min(p.options.Spread, interval)))
 	}
 	return max(0, jitter(interval)-time.Since(e.health.last))
 }

@@ -111,6 +111,45 @@ func TestProbesComeAtOnceAndThenByIntervalWithJitter(t *testing.T) {
 	})
 }
 
+func TestFirstProbesAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b backend
+		options := b.options()
+		options.Spread = 2 * time.Second
+		p := NewPool(probedConfig(slices.Repeat([]float64{1}, 200)...), nil, options)
+		start := time.Now()
+		p.Start()
+		defer p.Stop()
+		wait(2 * time.Second)
+		times := b.times(start)
+		half := 0
+		for _, at := range times {
+			if at < time.Second {
+				half++
+			}
+		}
+		if len(times) != 200 || half < 60 || half > 140 {
+			t.Errorf("%d of 200 first probes came within 2s, %d of them in the first half; want all, about half", len(times), half)
+		}
+	})
+}
+
+func TestNoProbeComesAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b backend
+		p := NewPool(probedConfig(1, 1, 1), nil, b.options())
+		start := time.Now()
+		p.Start()
+		wait(12 * time.Second)
+		p.Stop()
+		n := len(b.times(start))
+		wait(time.Minute)
+		if after := len(b.times(start)); n < 6 || after != n {
+			t.Errorf("%d probes until Stop, %d a minute later", n, after)
+		}
+	})
+}
+
 func TestTheFirstProbeDecidesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b backend

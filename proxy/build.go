@@ -23,6 +23,10 @@ const (
 	resolveAtOnce  = 16 // pools; each asks for up to 16 names at once
 )
 
+// probeSpread is the time that first probes are given, for each endpoint of the configuration: a
+// probe takes about 0.1 ms of a core, and requests need the rest of it.
+const probeSpread = 500 * time.Microsecond
+
 // Check builds everything cfg asks for, opens and changes nothing, and says what is wrong with it
 // beyond what config.Load finds.
 func Check(cfg *config.Config) error {
@@ -75,15 +79,16 @@ func (p *Proxy) reloadTime(err error) time.Time {
 // buildPools makes the pools of cfg. One that has not changed is old's own; the others take over the
 // endpoints that old's have, and leave them as they are until they are started.
 func (p *Proxy) buildPools(cfg *config.Config, old *table) (pools []*pool) {
+	options := p.poolOptions(cfg)
 	for _, c := range cfg.Pools {
 		prev := old.pool(c.Name)
 		switch {
 		case prev == nil:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, p.poolOptions())})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, options)})
 		case reflect.DeepEqual(prev.Config(), c):
 			pools = append(pools, prev)
 		default:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, p.poolOptions())})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, options)})
 		}
 	}
 	return pools
@@ -139,10 +144,15 @@ func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, err
 	return t, append(changes, removed(old, t)...), nil
 }
 
-func (p *Proxy) poolOptions() balancer.PoolOptions {
+func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
+	endpoints := 0
+	for _, c := range cfg.Pools {
+		endpoints += len(c.Endpoints)
+	}
 	return balancer.PoolOptions{
 		NewTransport: func(e *balancer.Endpoint) any { return p.newTransport(e) },
 		Probe:        probe,
+		Spread:       time.Duration(endpoints) * probeSpread,
 		Resolve:      p.options.Resolve,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },
 		Warn:         func(format string, args ...any) { p.log.Warn(fmt.Sprintf(format, args...)) },
