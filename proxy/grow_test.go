@@ -2,11 +2,16 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"weir/config"
 )
 
 // TestAReloadKeepsWhatItDoesNotChange: of a thousand routes one changes, and only that one is made anew.
@@ -61,5 +66,116 @@ func TestNamesOfAllPoolsAreAskedAtOnce(t *testing.T) {
 	defer stopPools(p)
 	if _, _, err := p.Apply(twoPools{blue: "blue.example:80", green: "green.example:80", split: "blue: 1, green: 0"}.parse(t)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// serveLarge serves l, whose first route leads to an endpoint that answers, and returns its versions v1
+// and v2: between them every pool changes.
+func serveLarge(tb testing.TB, l large) (*Proxy, [2][]byte) {
+	tb.Helper()
+	endpoint := costEndpoint(tb, costAnswer)
+	var texts [2][]byte
+	for i := range texts {
+		l.version = fmt.Sprint("v", 1+i)
+		text := string(l.yaml())
+		for _, c := range [][2]string{
+			{"    endpoints:\n", "    endpoints: [\"" + endpoint + "\"]\n  spare:\n    endpoints:\n"}, // pool-0's own go to spare
+			{"pool-0: 90, pool-1: 10", "pool-0: 1"},
+			{"/models/m0}", "/predict}"},
+		} {
+			text = strings.Replace(text, c[0], c[1], 1)
+		}
+		texts[i] = []byte(text)
+	}
+	p := New(Options{})
+	reload(tb, p, texts[0])
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(context.Background()) }()
+	tb.Cleanup(func() {
+		if err := p.Shutdown(context.Background()); err != nil {
+			tb.Error(err)
+		}
+		<-served
+	})
+	return p, texts
+}
+
+// reload is what weir does with a changed file.
+func reload(tb testing.TB, p *Proxy, text []byte) {
+	cfg, err := config.Parse("large.yaml", text)
+	if err == nil {
+		_, _, err = p.Apply(cfg)
+	}
+	if err != nil {
+		tb.Error(err)
+	}
+}
+
+// TestReloadsOfALargeConfigurationFailNoRequest: every request is answered while all of a thousand
+// pools change over and over. roundTrips fails the test on anything else.
+func TestReloadsOfALargeConfigurationFailNoRequest(t *testing.T) {
+	p, texts := serveLarge(t, large{routes: 1000, pools: 1000, endpoints: 10, probe: "off"})
+	const clients, reloads = 4, 6
+	var stop atomic.Bool
+	var load sync.WaitGroup
+	var answered atomic.Uint64
+	for range clients {
+		trip := roundTrips(t, p, "{\"prediction\":1}")
+		load.Go(func() {
+			for !stop.Load() {
+				trip()
+				answered.Add(1)
+			}
+		})
+	}
+	for i := range reloads {
+		reload(t, p, texts[(i+1)%2])
+	}
+	stop.Store(true)
+	load.Wait()
+	v := p.table.Load().routes[0].variants[0]
+	if counted := v.live.requests.Load(); v.version != "v1" || counted != answered.Load() || v.live.errors.Load() != 0 {
+		t.Errorf("version %s after %d reloads; %d answered, counted %d with %d errors", v.version, reloads, answered.Load(), counted, v.live.errors.Load())
+	}
+}
+
+// BenchmarkLatencyUnderReloads compares what one client sees in peace and while a file of a thousand
+// routes, all of whose pools change, is read and applied five times a second.
+func BenchmarkLatencyUnderReloads(b *testing.B) {
+	p, texts := serveLarge(b, large{routes: 1000, pools: 1000, endpoints: 10, probe: "off"})
+	for _, name := range []string{"quiet", "reloading"} {
+		b.Run(name, func(b *testing.B) {
+			ctx, stop := context.WithCancel(context.Background())
+			var reloading sync.WaitGroup
+			reloading.Go(func() {
+				t := time.NewTicker(200 * time.Millisecond)
+				defer t.Stop()
+				for i := 1; name == "reloading"; i++ {
+					select {
+					case <-ctx.Done():
+						return
+					case <-t.C:
+						reload(b, p, texts[i%2])
+					}
+				}
+			})
+			trip := roundTrips(b, p, "{\"prediction\":1}")
+			trip()
+			var took []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				trip()
+				took = append(took, time.Since(start))
+			}
+			stop()
+			reloading.Wait()
+			slices.Sort(took)
+			for _, q := range []struct {
+				name  string
+				share float64
+			}{{"p50-µs", 0.5}, {"p99-µs", 0.99}, {"p99.9-µs", 0.999}} {
+				b.ReportMetric(float64(took[int(q.share*float64(len(took)-1))].Nanoseconds())/1e3, q.name)
+			}
+		})
 	}
 }
