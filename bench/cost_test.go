@@ -30,7 +30,7 @@ func TestNoAllocationPerRequest(t *testing.T) {
 		}
 	}
 	targets := map[string]Target{
-		"template": template(t, 10, `{"id":"{{uuid}}","user":"{{user}}","n":{{seq}},"x":[{{floats 10 0 1}}],"k":{{int 0 9}},"w":"{{pick a b}}"}`),
+		"template": filled(t, 10, `{"id":"{{uuid}}","user":"{{user}}","n":{{seq}},"x":[{{floats 10 0 1}}],"k":{{int 0 9}},"w":"{{pick a b}}"}`),
 		"tensors":  tensors(t, true, "x:FP32:1x784"),
 	}
 	for name, target := range targets {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 // rates are per second, ratios are 0 to 1.
 type Report struct {
 	Target      string  `json:"target"`
-	Arrivals    string  `json:"arrivals"` // constant, poisson or closed
-	Rate        float64 `json:"rate"`     // as configured; 0 for a closed loop
+	Arrivals    string  `json:"arrivals"` // as of a Schedule, or closed
+	Rate        float64 `json:"rate"`     // as configured, the mean where it changes; 0 for a closed loop
 	Seed        uint64  `json:"seed"`
 	Connections int     `json:"connections"`
 	Seconds     float64 `json:"seconds"` // what the rates are over
@@ -31,6 +32,12 @@ type Report struct {
 	Total    Line   `json:"total"`
 	Variants []Line `json:"variants"`
 	Users    *Users `json:"users,omitempty"`
+
+	Warmup     float64     `json:"warmup_seconds,omitempty"` // before Seconds, and not counted
+	Split      *Split      `json:"split,omitempty"`
+	Generator  *Generator  `json:"generator,omitempty"`
+	Series     []Interval  `json:"series,omitempty"`
+	Saturation *Saturation `json:"saturation,omitempty"`
 }
 
 // Lag is how late the generator itself was. When it is not small beside the latencies, the
@@ -59,7 +66,13 @@ type Line struct {
 	Accuracy   *float64          `json:"accuracy"` // null when nothing was judged
 	Latency    *Quantiles        `json:"latency_ms"`
 	Service    *Quantiles        `json:"service_ms"`
+	// Distributions of both, for drawings; not in the JSON, which Quantiles are for.
+	Distribution        Distribution `json:"-"`
+	ServiceDistribution Distribution `json:"-"`
 }
+
+// Distribution is a duration by percentile: all but one in Tail[i] are at most MS[i] milliseconds.
+type Distribution struct{ Tail, MS []float64 }
 
 // Quantiles of a duration in milliseconds.
 type Quantiles struct {
@@ -136,6 +149,9 @@ func (rec *Record) line(elapsed time.Duration) Line {
 		Judged:     rec.Judged,
 		Latency:    quantiles(rec.Latency),
 		Service:    quantiles(rec.Service),
+
+		Distribution:        distribution(rec.Latency),
+		ServiceDistribution: distribution(rec.Service),
 	}
 	if s := elapsed.Seconds(); s > 0 {
 		l.Rate = float64(rec.Requests) / s
@@ -166,6 +182,31 @@ func quantiles(h *hdrhistogram.Histogram) *Quantiles {
 		P50: milliseconds(v[0]), P90: milliseconds(v[1]), P95: milliseconds(v[2]),
 		P99: milliseconds(v[3]), P999: milliseconds(v[4]), Max: milliseconds(h.Max()),
 	}
+}
+
+// distribution has four values for every halving of the tail, up to one in all.
+func distribution(h *hdrhistogram.Histogram) Distribution {
+	var d Distribution
+	count := float64(h.TotalCount())
+	if count == 0 {
+		return d
+	}
+	percentiles := []float64{}
+	for i := 0; ; i++ {
+		tail := math.Exp2(float64(i) / 4)
+		if tail >= count {
+			break
+		}
+		d.Tail = append(d.Tail, tail)
+		percentiles = append(percentiles, 100*(1-1/tail))
+	}
+	if len(percentiles) > 0 {
+		for _, v := range h.ValueAtPercentilesSlice(percentiles) {
+			d.MS = append(d.MS, milliseconds(v))
+		}
+	}
+	d.Tail, d.MS = append(d.Tail, count), append(d.MS, milliseconds(h.Max()))
+	return d
 }
 
 // milliseconds rounds to a tenth of a microsecond, finer than the histograms resolve.

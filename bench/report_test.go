@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -48,6 +49,28 @@ func sampleReport() *Report {
 	r := Summarize(sample(), 10*time.Second)
 	r.Target, r.Arrivals, r.Rate, r.Seed, r.Connections = "http://127.0.0.1:8080/predict", ArrivalsPoisson, 101, 1, 64
 	r.Users = &Users{Total: 1000, Seen: 1000, ByVariant: map[string]uint64{"blue": 900, "green": 100}}
+	return r
+}
+
+// fullReport has all that a report can have.
+func fullReport() *Report {
+	r := sampleReport()
+	r.Warmup = 2.5
+	r.Users.Moved = 3
+	r.Split = CheckSplit("users", r.Users.ByVariant, map[string]float64{"blue": 80, "green": 20})
+	busy := 0.97
+	r.Generator = &Generator{CPU: 1, Cores: 0.1, PerRequest: 99.6, Processors: 2, MachineBusy: &busy, Collections: 3, GCPause: 0.2}
+	r.Generator.Limits = limits(r)
+	var l Timeline
+	l.Add(sample(), 0, time.Second)
+	l.Add(NewTally(0), time.Second, 2*time.Second)
+	l.Add(sample(), 2*time.Second, 3*time.Second)
+	r.Series = l.Intervals
+	ms := 1.5
+	r.Saturation = &Saturation{Rate: 100, Upper: 104, End: "found", SLO: 50, Quantile: 99, Errors: 0.001, Probes: []Probe{
+		{Rate: 100, Answered: 99.5, Latency: &ms, Lag: 0.1, Kept: true},
+		{Rate: 104, ErrorRatio: 1, Why: "nothing was answered", Limits: []string{"the generator was late"}},
+	}}
 	return r
 }
 
@@ -106,6 +129,11 @@ func TestText(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "report.txt", b.Bytes())
+	b.Reset()
+	if err := fullReport().Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "full.txt", b.Bytes())
 }
 
 func TestJSON(t *testing.T) {
@@ -118,7 +146,7 @@ func TestJSON(t *testing.T) {
 	if err := json.Unmarshal(b.Bytes(), &back); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(sampleReport(), &back); diff != "" {
+	if diff := cmp.Diff(sampleReport(), &back, cmpopts.IgnoreFields(Line{}, "Distribution", "ServiceDistribution")); diff != "" {
 		t.Errorf("read back (-written +read):\n%s", diff)
 	}
 }
@@ -153,6 +181,11 @@ func TestThresholds(t *testing.T) {
 		{"errors", Thresholds{MaxErrorRatio: 0.018}, r, 1},
 		{"no error allowed", Thresholds{MaxErrorRatio: 0}, r, 1},
 		{"both", Thresholds{MaxErrorRatio: 0, MaxP99: 100}, r, 2},
+		{"rates kept", Thresholds{MaxErrorRatio: -1, MinRate: 99, MinGoodput: 10, Split: true}, r, 0},
+		{"rates broken", Thresholds{MaxErrorRatio: -1, MinRate: 99.1, MinGoodput: 10.1}, r, 2},
+		{"split broken", Thresholds{MaxErrorRatio: -1, Split: true}, fullReport(), 1},
+		{"split not asked for", Thresholds{MaxErrorRatio: -1}, fullReport(), 0},
+		{"no rate at all", Thresholds{MaxErrorRatio: -1, MinRate: 1}, Summarize(NewTally(0), 0), 1},
 		{"nothing answered", Thresholds{MaxErrorRatio: 0, MaxP99: 100}, empty, 1},
 	}
 	for _, tt := range tests {

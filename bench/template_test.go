@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func template(t *testing.T, users int, text string) *Template {
+func filled(t *testing.T, users int, text string) *Template {
 	t.Helper()
 	target, err := NewTemplate(Request{URL: "http://127.0.0.1:1/p", Users: users, Seed: 7}, text)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestTemplateFillsIn(t *testing.T) {
 		{"{{pick a bc}}.", `^(a|bc)\.$`},
 		{"{{uuid}}", `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`},
 	} {
-		request, hit := template(t, 50, tt.text).Append([]byte("before"), 12)
+		request, hit := filled(t, 50, tt.text).Append([]byte("before"), 12)
 		if !strings.HasPrefix(string(request), "beforePOST /p ") {
 			t.Fatalf("%q: the request is not appended: %q", tt.text, request)
 		}
@@ -57,7 +57,7 @@ func TestTemplateFillsIn(t *testing.T) {
 
 // Values differ from request to request and from place to place, and are the same every time.
 func TestTemplateIsAFunctionOfTheNumber(t *testing.T) {
-	target := template(t, 0, "{{int 0 1000000}}|{{int 0 1000000}}|{{uuid}}|{{floats 2 0 1}}")
+	target := filled(t, 0, "{{int 0 1000000}}|{{int 0 1000000}}|{{uuid}}|{{floats 2 0 1}}")
 	seen := map[string]bool{}
 	for n := range uint64(100) {
 		request, _ := target.Append(nil, n)
@@ -76,7 +76,7 @@ func TestTemplateIsAFunctionOfTheNumber(t *testing.T) {
 }
 
 func TestTemplateRangesAreFilled(t *testing.T) {
-	target := template(t, 0, "[{{int -1 1}},{{float 10 20}}]")
+	target := filled(t, 0, "[{{int -1 1}},{{float 10 20}}]")
 	counts, lowest, highest := map[float64]int{}, 20.0, 10.0
 	for n := range uint64(3000) {
 		request, _ := target.Append(nil, n)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // JSON writes the report as one indented JSON object.
@@ -19,8 +18,11 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report as a person reads it.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "%s: %s, %.1f s, %d connections, seed %d%s\n\n",
-		r.Target, r.schedule(), r.Seconds, r.Connections, r.Seed, r.partial())
+	fmt.Fprintf(b, "%s: %s, %.1f s%s, %d connections, seed %d%s\n\n",
+		r.Target, r.schedule(), r.Seconds, r.warmup(), r.Connections, r.Seed, r.partial())
+	if r.Saturation != nil {
+		r.Saturation.text(b)
+	}
 	r.table(b)
 	b.WriteByte('\n')
 	r.notes(b)
@@ -29,10 +31,20 @@ func (r *Report) Text(w io.Writer) error {
 }
 
 func (r *Report) schedule() string {
-	if r.Rate == 0 {
+	switch {
+	case r.Rate == 0:
 		return "closed loop"
+	case r.Arrivals == ArrivalsConstant || r.Arrivals == ArrivalsPoisson:
+		return fmt.Sprintf("%s arrivals at %.5g/s", r.Arrivals, r.Rate)
 	}
-	return fmt.Sprintf("%s arrivals at %g/s", r.Arrivals, r.Rate)
+	return fmt.Sprintf("arrivals by %s, %.4g/s in the mean", r.Arrivals, r.Rate)
+}
+
+func (r *Report) warmup() string {
+	if r.Warmup == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" after %.3g s of warm-up", r.Warmup)
 }
 
 func (r *Report) partial() string {
@@ -44,11 +56,7 @@ func (r *Report) partial() string {
 
 func (r *Report) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	goodput := "good/s"
-	if r.SLO > 0 {
-		goodput = fmt.Sprintf("≤%s/s", time.Duration(r.SLO*float64(time.Millisecond)))
-	}
-	fmt.Fprintf(t, "variant\trequests\tshare\trate/s\t%s\terrors\taccuracy\tp50\tp90\tp99\tp99.9\tmax\t\n", goodput)
+	fmt.Fprintf(t, "variant\trequests\tshare\trate/s\t%s\terrors\taccuracy\tp50\tp90\tp99\tp99.9\tmax\t\n", r.goodputName())
 	for _, v := range r.Variants {
 		name, share := v.Variant, fmt.Sprintf("%.2f%%", 100*v.Share)
 		if name == "" {
@@ -107,6 +115,9 @@ func (r *Report) notes(w io.Writer) {
 		fmt.Fprintf(w, "generator     lag p50 %s, p99 %s, max %s\n",
 			FormatMS(r.Lag.P50), FormatMS(r.Lag.P99), FormatMS(r.Lag.Max))
 	}
+	if g := r.Generator; g != nil {
+		fmt.Fprintf(w, "own use       %s\n", g.usage())
+	}
 	if r.Opened > uint64(r.Connections) {
 		fmt.Fprintf(w, "connections   %d opened\n", r.Opened)
 	}
@@ -116,4 +127,21 @@ func (r *Report) notes(w io.Writer) {
 	if u := r.Users; u != nil {
 		fmt.Fprintf(w, "users         %d of %d seen, %d on more than one variant\n", u.Seen, u.Total, u.Moved)
 	}
+	if r.Split != nil {
+		fmt.Fprintf(w, "split         %s\n", r.Split)
+	}
+	if g := r.Generator; g != nil {
+		for _, limit := range g.Limits {
+			fmt.Fprintf(w, "beware        %s\n", limit)
+		}
+	}
+}
+
+// usage says what the generator used, in a line.
+func (g *Generator) usage() string {
+	s := fmt.Sprintf("CPU %.2f of %d processors, %.0f µs a request", g.Cores, g.Processors, g.PerRequest)
+	if g.MachineBusy != nil {
+		s += fmt.Sprintf("; the machine was %.0f%% busy", 100**g.MachineBusy)
+	}
+	return s + fmt.Sprintf("; longest pause of its collector %s", FormatMS(g.GCPause))
 }
