@@ -3,6 +3,8 @@ package balancer
 import (
 	"math"
 	"math/bits"
+	"math/rand/v2"
+	"slices"
 )
 
 // alias draws from members by weight in constant time (Vose's alias method): every member
@@ -57,6 +59,19 @@ func (a alias) draw(u uint64) int {
 		return int(i)
 	}
 	return c.other
+}
+
+// redraws is how often chance is asked for a member that was not tried, before all are looked at.
+const redraws = 16
+
+// other draws the index of a member that was not tried; -1 when chance found none.
+func (a alias) other(members []member, tried []*Endpoint) int {
+	for range redraws {
+		if i := a.draw(rand.Uint64()); !slices.Contains(tried, members[i].e) {
+			return i
+		}
+	}
+	return -1
 }
 
 // fraction returns x, 0 to 1, as parts of 2^64.

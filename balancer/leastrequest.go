@@ -24,17 +24,21 @@ func newLeastRequest(members []member) *leastRequest {
 }
 
 func (l *leastRequest) pick(tried []*Endpoint) *Endpoint {
-	if len(tried) > 0 || len(l.members) <= scanAll {
+	first := -1
+	if len(l.members) > scanAll {
+		first = l.alias.other(l.members, tried)
+	}
+	if first < 0 {
 		return least(l.members, tried)
 	}
-	best := &l.members[l.alias.draw(rand.Uint64())]
+	best := &l.members[first]
 	load := best.load()
 	for range sampled - 1 {
 		if load == 0 {
 			break
 		}
 		m := &l.members[l.alias.draw(rand.Uint64())]
-		if x := m.load(); x < load {
+		if x := m.load(); x < load && !slices.Contains(tried, m.e) {
 			best, load = m, x
 		}
 	}

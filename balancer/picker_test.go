@@ -220,6 +220,24 @@ func TestRetriesSpreadByPolicy(t *testing.T) {
 	}
 }
 
+// TestRetriesInALargePool: what was tried is left out there as well, also when nearly all was.
+func TestRetriesInALargePool(t *testing.T) {
+	const endpoints = 200
+	for _, policy := range config.Policies() {
+		t.Run(policy, func(t *testing.T) {
+			p := testPool(policy, slices.Repeat([]float64{1}, endpoints)...)
+			var tried []*Endpoint
+			for range endpoints {
+				e := p.Pick(tried)
+				if slices.Contains(tried, e) {
+					t.Fatalf("after %d: picked endpoint %d again, with others left", len(tried), indexOf(p, e))
+				}
+				tried = append(tried, e)
+			}
+		})
+	}
+}
+
 func TestEveryPolicyKeepsCountUnderConcurrency(t *testing.T) {
 	for _, policy := range config.Policies() {
 		t.Run(policy, func(t *testing.T) {

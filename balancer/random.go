@@ -16,8 +16,8 @@ func newRandom(members []member) *random {
 }
 
 func (r *random) pick(tried []*Endpoint) *Endpoint {
-	if len(tried) == 0 {
-		return r.members[r.alias.draw(rand.Uint64())].e
+	if i := r.alias.other(r.members, tried); i >= 0 {
+		return r.members[i].e
 	}
 	var chosen *Endpoint
 	sum := 0.0

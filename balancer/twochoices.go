@@ -3,6 +3,7 @@ package balancer
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 )
 
 // twoChoices draws one endpoint by weight and another one evenly, and takes the less
@@ -18,17 +19,22 @@ func newTwoChoices(members []member) *twoChoices {
 }
 
 func (t *twoChoices) pick(tried []*Endpoint) *Endpoint {
-	if len(tried) > 0 {
+	first := t.alias.other(t.members, tried)
+	if first < 0 {
 		return least(t.members, tried)
 	}
-	first := t.alias.draw(rand.Uint64())
+	a, b := &t.members[first], t.another(first)
+	if !slices.Contains(tried, b.e) && b.load() < a.load() {
+		return b.e
+	}
+	return a.e
+}
+
+// another draws evenly one of those that are not first.
+func (t *twoChoices) another(first int) *member {
 	second, _ := bits.Mul64(rand.Uint64(), uint64(len(t.members)-1))
 	if int(second) >= first {
 		second++
 	}
-	a, b := &t.members[first], &t.members[second]
-	if b.load() < a.load() {
-		return b.e
-	}
-	return a.e
+	return &t.members[second]
 }
