@@ -14,6 +14,8 @@ type Config struct {
 	// File is the path the configuration was read from ("" when it came from memory).
 	File string
 
+	// Engine is what client connections are served on: one of Engines.
+	Engine    string
 	Listeners []Listener
 	// TrustedProxies are the networks whose X-Forwarded-* fields are believed.
 	TrustedProxies []netip.Prefix
@@ -24,6 +26,16 @@ type Config struct {
 	// Routes in file order.
 	Routes []Route
 }
+
+// The engines.
+const (
+	EngineAuto      = "auto"      // event loops where the system and the protocol allow it, else goroutines
+	EngineGoroutine = "goroutine" // a goroutine for each connection
+	EngineLoop      = "loop"      // event loops, one for each processor: Linux, HTTP/1.1 without TLS
+)
+
+// Engines returns the engines that a file may name.
+func Engines() []string { return []string{EngineAuto, EngineGoroutine, EngineLoop} }
 
 // Listener is one address that takes client connections.
 type Listener struct {

@@ -7,7 +7,7 @@ import "time"
 
 // DefaultConfig is what an empty file would mean if listeners, pools and routes were not required.
 func DefaultConfig() Config {
-	return Config{Admin: DefaultAdmin(), Log: DefaultLog()}
+	return Config{Engine: EngineAuto, Admin: DefaultAdmin(), Log: DefaultLog()}
 }
 
 // DefaultListener is a listener without an address, which has no default.

@@ -12,6 +12,8 @@ import (
 // fileShape is a whole file.
 func fileShape() object[Config] {
 	return object[Config]{fields: []field[Config]{
+		key("engine", choiceShape("engine", Engines()), func(c *Config) *string { return &c.Engine },
+			"What client connections are served on: loop is one event loop for each processor (Linux, HTTP/1.1 without TLS), the cheapest; goroutine is a goroutine for each connection; auto is loop where it can be. A change holds for new connections."),
 		key("listeners", listenersShape(), func(c *Config) *[]Listener { return &c.Listeners },
 			"The addresses that take client connections.").must(),
 		key("trusted_proxies", networksShape(), func(c *Config) *[]netip.Prefix { return &c.TrustedProxies },

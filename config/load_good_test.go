@@ -20,7 +20,8 @@ func TestMinimalFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		File: filepath.Join("testdata", "good", "minimal.yaml"),
+		File:   filepath.Join("testdata", "good", "minimal.yaml"),
+		Engine: EngineAuto,
 		Listeners: []Listener{{
 			Address:  ":8080",
 			Timeouts: ListenerTimeouts{Header: 10 * time.Second, Body: time.Minute, KeepAlive: time.Minute},

@@ -38,7 +38,7 @@ func (r *request) account() {
 
 func (r *request) logAccess(v *variant, d time.Duration) {
 	path, _, _ := bytes.Cut(r.target, []byte("?")) // a query may hold secrets
-	e := &r.c.entry
+	e := &r.in.entry
 	*e = telemetry.AccessEntry{
 		Time: r.start, RequestID: r.id, TraceID: r.traceID(), Client: r.clientText(),
 		Host: r.fields.host.in(r.raw), Path: path, UserAgent: lookup(r.raw, "user-agent"),

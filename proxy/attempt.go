@@ -142,7 +142,7 @@ func (r *request) ended(k kind) {
 
 func (r *request) connection(t *transport, fresh bool) (*epConn, error) {
 	start := time.Now()
-	e, err := t.get(fresh)
+	e, err := t.get(r.c.strand, fresh)
 	if err != nil || !e.used {
 		r.connect += time.Since(start)
 	}
@@ -273,25 +273,37 @@ func (r *request) passInterim(p *response) kind {
 
 // readBody reads a piece of the request's body.
 func (r *request) readBody(p []byte) (int, kind) {
-	n, err := r.ctx.RequestBodyStream().Read(p)
-	c := r.c
-	c.bodyRead += int64(n)
-	if !r.chunkedBody {
-		r.bodyLeft -= int64(n)
-	} else if c.bodyRead > r.bodyLimit {
-		return n, bodyTooLarge
+	if r.chunkedBody {
+		return r.readChunked(p)
 	}
+	n, err := r.in.br.Read(p[:min(int64(len(p)), r.bodyLeft)])
+	r.c.bodyRead += int64(n)
+	r.bodyLeft -= int64(n)
+	if err != nil && r.bodyLeft > 0 {
+		return n, r.bodyFailed()
+	}
+	return n, success
+}
+
+// readChunked reads a piece of a chunked body's data; fasthttp takes its framing away.
+func (r *request) readChunked(p []byte) (int, kind) {
+	m := &r.in.msg
+	if m.BodyStream() == nil {
+		if err := m.ContinueReadBodyStream(r.in.br, 0, false); err != nil {
+			return 0, r.bodyFailed()
+		}
+	}
+	n, err := m.BodyStream().Read(p)
+	r.c.bodyRead += int64(n)
 	switch {
-	case err == nil:
-		return n, success
-	case err == io.EOF && c.eof && (r.chunkedBody || r.bodyLeft > 0):
-		// fasthttp takes the end of the connection for the end of a chunked body.
-		return n, clientGone
-	case err == io.EOF:
+	case r.c.bodyRead > r.bodyLimit:
+		return n, bodyTooLarge
+	case err == io.EOF && !r.c.eof: // fasthttp takes the end of the connection for the end of the trailers
 		r.bodyLeft = 0
-		return n, success
+	case err != nil:
+		return n, r.bodyFailed()
 	}
-	return n, r.bodyFailed()
+	return n, success
 }
 
 // bodyFailed says why reading the request's body failed.

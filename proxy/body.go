@@ -32,7 +32,7 @@ const minPiece = 8 << 10
 // the endpoint has answered; the rest of the body is then not read.
 func (r *request) upload(e *epConn) kind {
 	c := r.c
-	if e.used && !e.fit() {
+	if e.used && !e.quiet() {
 		return stale
 	}
 	if k := r.invite(); k != success {

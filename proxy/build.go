@@ -323,7 +323,7 @@ func (p *Proxy) openListeners(want []config.Listener) (opened []*listener, err e
 		l, err := p.listen(c)
 		if err != nil {
 			for _, o := range opened {
-				_ = o.tcp.Close()
+				o.closeAddress()
 			}
 			return nil, fmt.Errorf("cannot listen on %s: %w", c.Address, err)
 		}

@@ -1,26 +1,28 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/valyala/fasthttp"
 	"weir/internal/telemetry"
 )
 
-// conn is one client connection. It is the net.Conn that fasthttp reads requests from. fasthttp
-// never writes to the client through it: every byte a client sees is written by weir itself, and
-// what fasthttp believes to answer is discarded (Write). That keeps answers streaming, truncation
-// visible and status codes ours.
+// conn is one client connection, on either engine: it reads requests, one after the other, and has
+// each served.
 type conn struct {
 	socket
+	strand   strand       // while requests are read
+	task     func(strand) // turn, bound once
 	listener *listener
+	shard    *watchShard
 	peer     netip.Addr // unmapped
 	ip       []byte     // peer as text
 
@@ -37,23 +39,34 @@ type conn struct {
 	reason  reason  // why the watch interrupted; reasonNone when it did not
 	indexed int     // position in the watch's shard
 
-	// Owned by the connection's goroutine.
+	// Owned by the strand.
 	eof      bool // the client has ended its side
 	broken   bool // reading from it failed
 	cut      bool // an answer was broken off
 	hard     bool // and only a reset can tell the client so
-	parked   bool // fasthttp was told EOF, but the socket stays: it was only idle
 	finished bool // the connection ends after this request
 	linger   bool // the client may still be sending: read on for a moment before closing
 	sawLine  bool // the head's first line is complete
-	sawHead  bool // the whole head has come, as far as one read shows
 	bodyRead int64
-	bodyRaw  int64 // the same with its framing
-	// bufferSize is how much fasthttp asks for when it holds nothing: len(p) of Read tells.
-	bufferSize int
-	idleWait   time.Duration // keep-alive or first-byte limit in force
-	req        request
-	entry      telemetry.AccessEntry
+	bodyRaw  int64         // the same with its framing
+	idleWait time.Duration // keep-alive or first-byte limit in force
+	req      *request      // while requests are read
+}
+
+// intake is what requests are read with: fasthttp's parser, the buffer before it, and the request under
+// way. A connection that is idle for long has none.
+type intake struct {
+	br    *bufio.Reader
+	msg   fasthttp.Request // its header; its body only where it is chunked
+	req   request
+	entry telemetry.AccessEntry
+}
+
+func newIntake(headLimit int) *intake {
+	in := &intake{br: bufio.NewReaderSize(nil, headLimit)}
+	in.msg.Header.DisableNormalizing()
+	in.req.lookup = func(name string) []byte { return lookup(in.req.raw, name) }
+	return in
 }
 
 // Phases of a connection. Which timeouts hold, and what a readable or closed socket means, depends
@@ -65,7 +78,7 @@ const (
 	phaseUpload                // its body is on the way: the endpoint may answer early
 	phaseAwait                 // the body was read whole: a client that goes away is gone
 	phaseClosing               // lingering
-	phaseDetached              // not to be interrupted: about to park or close
+	phaseDetached              // idle without buffers, or about to be: only its deadline counts
 )
 
 // reason says why the watch interrupted a connection.
@@ -94,49 +107,103 @@ const (
 	framingFactor = 16
 )
 
-// Read gives fasthttp the client's bytes and keeps the connection's phase: the first byte after an
+// converse serves requests for as long as they come. It returns true when the connection is idle and
+// has given back what requests are read with, and false when it has to end.
+func (c *conn) converse() (idle bool) {
+	defer func() {
+		if v := recover(); v != nil { // outside a request: in fasthttp, or in weir's own recovery
+			c.listener.p.panicked(v)
+			idle = false
+		}
+	}()
+	pool := c.listener.intakes.Load()
+	in := pool.Get().(*intake)
+	in.br.Reset(c)
+	c.req = &in.req
+	for !c.finished {
+		if err := c.readHead(in); err != nil {
+			idle = err == errIdle
+			break
+		}
+		in.req.begin(c, in)
+		in.req.serve()
+		if in.req.chunkedBody {
+			in.msg.Reset()
+			in.msg.Header.DisableNormalizing()
+		}
+	}
+	c.req = nil
+	in.br.Reset(nil)
+	pool.Put(in)
+	return idle
+}
+
+// readHead reads the head of the next request. It returns errIdle where none has begun for so long that
+// the buffers are worth more elsewhere. A head that cannot be parsed it refuses.
+func (c *conn) readHead(in *intake) error {
+	if in.br.Buffered() > 0 { // pipelined: it came together with the request before
+		c.beginHead()
+	} else if _, err := in.br.Peek(1); err != nil {
+		return err
+	}
+	err := in.msg.Header.Read(in.br)
+	if err != nil {
+		c.refuse(in, err)
+	}
+	return err
+}
+
+// Read gives the parser the client's bytes and keeps the connection's phase: the first byte after an
 // idle time begins a head.
 func (c *conn) Read(p []byte) (int, error) {
 	phase := c.phase.Load()
-	if phase == phaseIdle && len(p) < c.bufferSize {
-		// fasthttp holds the beginning of a pipelined head: the connection is not idle.
-		c.beginHead()
-		phase = phaseHead
+	if phase == phaseIdle {
+		return c.readFirst(p)
 	}
 	if phase == phaseUpload {
 		if c.req.up.failed = c.req.flush(); c.req.up.failed != success {
 			return 0, errUploadEnded
 		}
 	}
-	switch {
-	case phase == phaseIdle:
-		c.parkAt.Store(c.listener.clock.after(parkAfter))
-		c.deadline.Store(c.listener.clock.after(c.idleWait))
-	case phase != phaseHead || c.sawHead:
+	if phase != phaseHead {
 		c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Body))
 	}
 	n, err := c.read(p)
 	if err != nil {
-		return 0, c.readFailed(phase, err)
+		return 0, c.readFailed(err)
 	}
-	switch phase {
-	case phaseIdle:
-		c.beginHead()
-		fallthrough
-	case phaseHead:
+	if phase == phaseHead {
 		c.sawLine = c.sawLine || bytes.IndexByte(p[:n], '\n') >= 0
-		c.sawHead = c.sawHead || headLen(p[:n], 0) > 0
-	default:
-		c.bodyRaw += int64(n)
-		if c.bodyRaw > maxFraming+framingFactor*c.bodyRead && c.req.chunkedBody {
-			return 0, errBodyOverhead
-		}
+		return n, nil
+	}
+	c.bodyRaw += int64(n)
+	if c.bodyRaw > maxFraming+framingFactor*c.bodyRead && c.req.chunkedBody {
+		return 0, errBodyOverhead
 	}
 	return n, nil
 }
 
+// readFirst reads the first bytes of a request, or errIdle. A strand of a loop leaves at once where
+// there is nothing to read; a goroutine, which costs more to part with its buffers, after parkAfter.
+func (c *conn) readFirst(p []byte) (n int, err error) {
+	c.parkAt.Store(c.listener.clock.after(parkAfter))
+	c.deadline.Store(c.listener.clock.after(c.idleWait))
+	if c.fused {
+		n, err = c.read(p)
+	} else if n, err = c.readNow(p); err == errIdle {
+		c.phase.Store(phaseDetached)
+		return 0, errIdle
+	}
+	if err != nil {
+		return 0, c.firstFailed(err)
+	}
+	c.beginHead()
+	c.sawLine = bytes.IndexByte(p[:n], '\n') >= 0
+	return n, nil
+}
+
 func (c *conn) beginHead() {
-	c.sawLine, c.sawHead = false, false
+	c.sawLine = false
 	c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Header))
 	c.enter(phaseHead)
 }
@@ -156,40 +223,73 @@ func (c *conn) enter(phase int32) {
 	c.mu.Unlock()
 }
 
-// readFailed turns the end of a read into what fasthttp should see: io.EOF for a connection that
-// is only parked, the error itself otherwise.
-func (c *conn) readFailed(phase int32, err error) error {
+// readFailed notes why a read failed.
+func (c *conn) readFailed(err error) error {
 	if err == io.EOF {
 		c.eof = true
-		return io.EOF
-	}
-	c.broken = !errors.Is(err, os.ErrDeadlineExceeded)
-	if phase != phaseIdle {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.reason == reasonPark {
-		c.reason = reasonNone
-		c.parked = true
-		c.phase.Store(phaseDetached)
-		c.resume()
-		return io.EOF
+	} else {
+		c.broken = !errors.Is(err, os.ErrDeadlineExceeded)
 	}
 	return err
 }
 
-// Write discards: see conn.
-func (c *conn) Write(p []byte) (int, error) { return len(p), nil }
+// firstFailed is readFailed between two requests, where an interrupt may only mean to give the
+// buffers back.
+func (c *conn) firstFailed(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != reasonPark || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.readFailed(err)
+	}
+	c.reason = reasonNone
+	c.phase.Store(phaseDetached)
+	c.resume()
+	return errIdle
+}
 
-// Close is ignored: the goroutine that serves the connection closes it.
-func (c *conn) Close() error { return nil }
+// turn serves what an idle connection of a loop has to be served; the loop calls it when there is news.
+func (c *conn) turn(s strand) {
+	c.strand = s
+	s.own(c.descriptor)
+	if c.wakened() && c.converse() {
+		c.strand = nil
+		c.descriptor.(idler).await(c.task)
+		return
+	}
+	c.hangUp()
+}
 
-func (c *conn) LocalAddr() net.Addr                { return c.c.LocalAddr() }
-func (c *conn) RemoteAddr() net.Addr               { return c.c.RemoteAddr() }
-func (c *conn) SetDeadline(t time.Time) error      { return nil }
-func (c *conn) SetReadDeadline(t time.Time) error  { return nil }
-func (c *conn) SetWriteDeadline(t time.Time) error { return nil }
+// idler is a descriptor that can wait without a strand: task is started when there is news of it.
+type idler interface{ await(task func(strand)) }
+
+// wakened ends the time without buffers; false when something else than a first byte has ended it.
+func (c *conn) wakened() bool {
+	c.enter(phaseIdle)
+	return c.interruptedBy() == reasonNone
+}
+
+// run is the life of a connection with a goroutine of its own.
+func (c *conn) run() {
+	c.strand = newGoroutineStrand()
+	for c.wakened() && c.converse() && c.wait() == nil {
+	}
+	c.hangUp()
+}
+
+// hangUp ends the connection.
+func (c *conn) hangUp() {
+	hard := c.cut && c.hard
+	if !hard && !c.broken && !c.eof && (c.linger || c.readable()) {
+		c.lingerClose()
+	}
+	c.shard.remove(c) // the watch must not meet a descriptor that is closed
+	if hard {
+		c.reset()
+	} else {
+		c.close()
+	}
+	c.listener.gone()
+}
 
 // send writes b to the client; the deadline moves with every piece the client takes.
 func (c *conn) send(b []byte) error {
@@ -242,7 +342,7 @@ func (c *conn) forgive() {
 // lingerClose ends the connection under a client that may still be sending: closing at once would
 // reset it, and the reset would take our answer with it before the client has read it.
 func (c *conn) lingerClose() {
-	_ = c.c.CloseWrite()
+	c.closeWrite()
 	c.forgive()
 	c.deadline.Store(c.listener.clock.after(lingerTime))
 	c.phase.Store(phaseClosing)

@@ -131,6 +131,7 @@ func changedSections(old, next *config.Config) (lines []string) {
 		name      string
 		old, next any
 	}{
+		{"engine", old.Engine, next.Engine},
 		{"listeners", old.Listeners, next.Listeners},
 		{"trusted_proxies", old.TrustedProxies, next.TrustedProxies},
 	} {

@@ -241,7 +241,7 @@ func TestEdgeKeepAliveReuse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ep := newEndpoint(t, serveBytes(c.response))
-			r := start(t, setup{endpoints: []string{ep.addr}})
+			r := start(t, setup{endpoints: []string{ep.addr}, options: oneLoop})
 			for range c.clients {
 				cl := r.dial(t)
 				for range 20 / c.clients {

@@ -84,6 +84,9 @@ func start(t testing.TB, s setup) *running {
 	return r
 }
 
+// oneLoop is for tests that count connections to endpoints, which loops do not share.
+func oneLoop(o *proxy.Options) { o.Loops = 1 }
+
 // stop ends the proxy within a second, whatever still runs.
 func (r *running) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -109,7 +112,7 @@ func (s *setup) render() string {
 		quoted[i] = fmt.Sprintf("%q", e)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "listeners:\n  - address: \"127.0.0.1:0\"\n%s", indented(s.listener))
+	fmt.Fprintf(&b, "engine: %s\nlisteners:\n  - address: \"127.0.0.1:0\"\n%s", proxy.EngineUnderTest(), indented(s.listener))
 	fmt.Fprintf(&b, "log: {access: {output: \"off\"}}\n%s\n", s.top)
 	fmt.Fprintf(&b, "pools:\n  blue:\n    endpoints: [%s]\n    probe: off\n    policy: round_robin\n%s", strings.Join(quoted, ", "), indented(s.pool))
 	fmt.Fprintf(&b, "routes:\n  - name: all\n    split: {blue: 1}\n%s", indented(s.route))

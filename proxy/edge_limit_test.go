@@ -316,7 +316,7 @@ func TestEdgeEndpointConnectionLimit(t *testing.T) {
 			s.send(okResponse)
 		}
 	})
-	r := start(t, setup{endpoints: []string{ep.addr}, pool: "connections: {max: 1, idle: 1, connect_timeout: 300ms}"})
+	r := start(t, setup{endpoints: []string{ep.addr}, pool: "connections: {max: 1, idle: 1, connect_timeout: 300ms}", options: oneLoop})
 	one, two := r.dial(t), r.dial(t)
 	one.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")
 	<-arrived

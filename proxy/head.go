@@ -19,7 +19,7 @@ func (r *request) appendHead(b []byte) []byte {
 		b = appendField(b, "Host: ", r.authority)
 	case len(host) == 0: // HTTP/1.0
 		b = removeField(b, from, "host")
-		b = append(append(append(b, "Host: "...), r.c.LocalAddr().String()...), "\r\n"...)
+		b = append(append(append(b, "Host: "...), r.c.local().String()...), "\r\n"...)
 	}
 	b = r.appendFraming(b)
 	b = r.appendForwarded(b, host)

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 	"weir/config"
 )
@@ -23,10 +22,11 @@ type listener struct {
 	p        *Proxy
 	clock    *clock
 	tcp      *net.TCPListener
+	raw      rawListener
 	address  string // as configured
 	settings atomic.Pointer[config.Listener]
-	capacity atomic.Int64 // connections: the configured limit, or what the open files allow
-	server   atomic.Pointer[fasthttp.Server]
+	capacity atomic.Int64              // connections: the configured limit, or what the open files allow
+	intakes  atomic.Pointer[sync.Pool] // of *intake, for the limit of the head
 
 	mu     sync.Mutex
 	room   *sync.Cond // signalled when a connection ends
@@ -42,6 +42,10 @@ func (p *Proxy) listen(c config.Listener) (*listener, error) {
 		return nil, err
 	}
 	l := &listener{p: p, clock: p.clock, tcp: ln.(*net.TCPListener), address: c.Address, done: make(chan struct{})}
+	if l.raw, err = openRaw(l.tcp); err != nil {
+		_ = l.tcp.Close()
+		return nil, err
+	}
 	l.room = sync.NewCond(&l.mu)
 	l.configure(c)
 	return l, nil
@@ -50,7 +54,8 @@ func (p *Proxy) listen(c config.Listener) (*listener, error) {
 // configure puts settings in force.
 func (l *listener) configure(c config.Listener) {
 	if old := l.settings.Swap(&c); old == nil || old.Limits.Header != c.Limits.Header {
-		l.server.Store(l.p.newServer(int(c.Limits.Header)))
+		limit := int(c.Limits.Header)
+		l.intakes.Store(&sync.Pool{New: func() any { return newIntake(limit) }})
 	}
 	l.capacity.Store(int64(min(c.Limits.Connections, openFiles())))
 	l.mu.Lock()
@@ -70,45 +75,15 @@ func openFiles() int {
 	return max((n-min(n/4, 64))/2, 1)
 }
 
-// newServer is the fasthttp server that reads heads and bodies. It has no timeouts (the watch has)
-// and never answers by itself.
-func (p *Proxy) newServer(headLimit int) *fasthttp.Server {
-	return &fasthttp.Server{
-		Handler:                       p.serve,
-		ErrorHandler:                  p.refuse,
-		ExpectHandler:                 p.expect,
-		HeaderReceived:                headRead,
-		ReadBufferSize:                headLimit,
-		MaxRequestBodySize:            1 << 40, // admit and readBody hold the limit
-		StreamRequestBody:             true,
-		DisablePreParseMultipartForm:  true,
-		DisableHeaderNamesNormalizing: true,
-		NoDefaultServerHeader:         true,
-		NoDefaultDate:                 true,
-		NoDefaultContentType:          true,
-		SecureErrorLogMessage:         true,
-		LazyRequestTime:               true,
-		Concurrency:                   1 << 30,
-		Logger:                        silent{},
-	}
-}
-
-// silent is fasthttp's logger: what it has to say weir counts and answers itself.
-type silent struct{}
-
-func (silent) Printf(string, ...any) {}
-
 // accept takes connections until the listener is closed.
 func (l *listener) accept() {
 	defer close(l.done)
 	backoff := 5 * time.Millisecond
 	for l.waitForRoom() {
-		c, err := l.tcp.AcceptTCP()
+		err := l.take()
 		switch {
 		case err == nil:
 			backoff = 5 * time.Millisecond
-			l.p.connections.Add(1)
-			go l.serve(c)
 		case errors.Is(err, net.ErrClosed):
 			l.leave()
 			return
@@ -164,73 +139,67 @@ func (l *listener) stop() {
 	l.room.Broadcast()
 	l.mu.Unlock()
 	refuseNew(l.tcp)
-	_ = l.tcp.SetDeadline(time.Now()) // wakes accept
+	l.setDeadline(time.Now()) // wakes accept
 	<-l.done
 	for queued(l.tcp) {
-		_ = l.tcp.SetDeadline(time.Now().Add(time.Second)) // a busy machine may take its time to get from here to the accept
-		c, err := l.tcp.AcceptTCP()
-		if err != nil {
-			break
-		}
+		l.setDeadline(time.Now().Add(time.Second)) // a busy machine may take its time to get from here to the accept
 		l.mu.Lock()
 		l.open++
 		l.mu.Unlock()
-		l.p.connections.Add(1)
-		go l.serve(c)
+		if err := l.take(); err != nil {
+			l.leave()
+			break
+		}
 	}
+	l.closeAddress()
+}
+
+func (l *listener) setDeadline(t time.Time) {
+	_ = l.tcp.SetDeadline(t)
+	l.raw.setDeadline(t)
+}
+
+// closeAddress gives the address back, at which nobody accepts any more.
+func (l *listener) closeAddress() {
+	l.raw.close()
 	_ = l.tcp.Close()
 }
 
-// serve is the life of one connection, which is counted already: between the accept and here a stop
-// must not take weir for idle.
-func (l *listener) serve(tcp *net.TCPConn) {
-	defer l.p.connections.Add(-1)
-	defer l.leave()
-	c := &conn{listener: l}
-	if err := c.open(tcp, l.p.ops); err != nil {
+// takeForGoroutine accepts a connection and gives it a goroutine. It counts from here: before its
+// first byte a stop must not take weir for idle.
+func (l *listener) takeForGoroutine() error {
+	tcp, err := l.tcp.AcceptTCP()
+	if err != nil {
+		return err
+	}
+	l.p.connections.Add(1)
+	d, err := newNetConn(tcp)
+	if err != nil {
 		_ = tcp.Close()
-		return
+		l.gone()
+		return nil
 	}
-	addr, _ := netip.ParseAddrPort(tcp.RemoteAddr().String())
-	c.peer = addr.Addr().Unmap().WithZone("")
-	c.ip = c.peer.AppendTo(nil)
-	c.progress = c.wrote
-	c.req.lookup = func(name string) []byte { return lookup(c.req.raw, name) }
-	timeouts := &l.settings.Load().Timeouts
-	c.idleWait = min(timeouts.Header, timeouts.KeepAlive)
-	shard := l.p.watch.add(c)
-	defer shard.remove(c)
-	for l.converse(c) {
-	}
-	switch {
-	case c.cut && c.hard:
-		c.reset()
-		return
-	case !c.broken && !c.eof && (c.linger || c.readable()):
-		c.lingerClose()
-	}
-	c.close()
+	go func() {
+		l.newConn(d, addrPort(tcp.RemoteAddr()).Addr()).run()
+	}()
+	return nil
 }
 
-// converse serves requests until the connection ends or has been idle for a while. In the latter case
-// it waits for the next request without the buffers that fasthttp holds, and returns true.
-func (l *listener) converse(c *conn) (more bool) {
-	defer func() {
-		if v := recover(); v != nil { // outside a request: in fasthttp, or in weir's own recovery
-			l.p.panicked(v)
-			more = false
-		}
-	}()
-	c.parked = false
-	s := l.server.Load()
-	c.bufferSize = s.ReadBufferSize
-	_ = s.ServeConn(c)
-	if !c.parked || c.finished {
-		return false
-	}
-	if err := c.wait(); err != nil {
-		return false
-	}
-	c.enter(phaseIdle)
-	return c.interruptedBy() == reasonNone
+// newConn makes a connection of the descriptor of a client and puts it under watch.
+func (l *listener) newConn(d descriptor, peer netip.Addr) *conn {
+	c := &conn{listener: l, peer: peer, ip: peer.AppendTo(nil)}
+	c.open(d, l.p.ops)
+	c.progress = c.wrote
+	timeouts := &l.settings.Load().Timeouts
+	c.idleWait = min(timeouts.Header, timeouts.KeepAlive)
+	c.deadline.Store(l.clock.after(c.idleWait))
+	c.phase.Store(phaseDetached)
+	c.shard = l.p.watch.add(c)
+	return c
+}
+
+// gone is the end of a connection that was accepted.
+func (l *listener) gone() {
+	l.leave()
+	l.p.connections.Add(-1)
 }

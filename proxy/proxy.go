@@ -26,6 +26,12 @@ type Options struct {
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Ops, where not nil, counts the system calls on sockets.
 	Ops *SocketOps
+	// Loops is how many event loops there are; 0: as many as GOMAXPROCS.
+	Loops int
+	// Dedicated says that the program does nothing else of weight. The loops then keep their processors
+	// while they wait for events, which spares a hand-over between threads for each, and GOMAXPROCS is
+	// raised so that one is left for everything else.
+	Dedicated bool
 
 	hook func() // called for each admitted request, for tests of what must not end the process
 }
@@ -42,6 +48,7 @@ type Proxy struct {
 
 	clock    *clock
 	watch    *watch
+	engines  *engines
 	buffers  sync.Pool   // *buffers
 	relays   sync.Pool   // *[]byte of relayBuffer
 	stopping atomic.Bool // answers end their connections
@@ -77,6 +84,7 @@ func New(o Options) *Proxy {
 		clock: newClock(), unrouted: variant{live: new(variantLive)},
 	}
 	p.watch = newWatch(p.clock)
+	p.engines = newEngines(p, o.Loops)
 	p.buffers.New = func() any { return &buffers{in: make([]byte, smallBuffer), out: make([]byte, 0, smallBuffer)} }
 	p.relays.New = func() any { b := make([]byte, relayBuffer); return &b }
 	p.table.Store(&table{cfg: &config.Config{}, router: newRouter(nil)})
@@ -110,20 +118,21 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go p.tick(ctx)
-	p.watch.run(ctx, func() bool { return p.emptied.Load() && p.connections.Load() == 0 })
+	p.watch.run(ctx, p.engines.sweep, func() bool { return p.emptied.Load() && p.connections.Load() == 0 })
 	for _, l := range *p.listeners.Load() {
 		l.stop() // Shutdown has, ctx's end has not
 	}
 	p.watch.each(func(c *conn) { c.stop(true) })
 	p.accepting.Wait()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, pl := range p.table.Load().pools {
 		pl.Stop()
 		for _, e := range pl.Endpoints() {
 			e.Transport.(*transport).close()
 		}
 	}
+	p.mu.Unlock()
+	p.engines.stop()
 	return nil
 }
 
@@ -140,11 +149,13 @@ func (p *Proxy) tick(ctx context.Context) {
 			for _, l := range t.live {
 				l.window.Tick(now)
 			}
-			for _, pl := range t.pools {
-				for _, e := range pl.Endpoints() {
-					e.Transport.(*transport).prune()
+			p.engines.prune(func(lane int) {
+				for _, pl := range t.pools {
+					for _, e := range pl.Endpoints() {
+						e.Transport.(*transport).prune(lane)
+					}
 				}
-			}
+			})
 		}
 	}
 }
@@ -161,7 +172,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		if p.serving.Load() {
 			l.stop()
 		} else {
-			_ = l.tcp.Close()
+			l.closeAddress()
 		}
 	}
 	p.emptied.Store(true)

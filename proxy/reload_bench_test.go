@@ -60,7 +60,7 @@ func shapes() map[string]large {
 // stopPools ends what Apply started, for a proxy that never serves.
 func stopPools(p *Proxy) {
 	for _, l := range *p.listeners.Load() {
-		_ = l.tcp.Close()
+		l.closeAddress()
 	}
 	for _, pl := range p.table.Load().pools {
 		pl.Stop()

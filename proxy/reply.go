@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
-	"os"
 	"strconv"
 	"time"
 
@@ -41,27 +41,17 @@ func (r *request) appendReply(b []byte, f *failure) []byte {
 	return b
 }
 
-// refuse is fasthttp's error handler: the head could not be read, or what it reads of the body before
-// the handler runs. The connection ends after it.
-func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
-	c := ctx.Conn().(*conn)
-	r := &c.req
-	if r.admitted {
-		r.kind, r.closing = r.bodyFailed(), true
-		r.finish()
-		return
-	}
+// refuse answers a head that could not be parsed. The connection ends after it.
+func (c *conn) refuse(in *intake, err error) {
 	c.finished = true
-	if c.broken || c.phase.Load() == phaseIdle && errors.Is(err, os.ErrDeadlineExceeded) {
-		return // nobody listens, or nothing was asked
-	}
 	why := c.interruptedBy()
-	if why != reasonNone && why != reasonTimeout {
-		return
+	if c.broken || why != reasonNone && why != reasonTimeout {
+		return // nobody listens
 	}
-	*r = request{p: p, c: c, ctx: ctx, start: time.Now(), client: c.peer, closing: true, lookup: r.lookup}
+	p, r := c.listener.p, &in.req
+	*r = request{p: p, c: c, in: in, start: time.Now(), client: c.peer, closing: true, lookup: r.lookup}
 	r.identify()
-	r.kind = headProblem(c, err, why)
+	r.kind = headProblem(in, err, why)
 	c.forgive()
 	c.phase.Store(phaseBusy)
 	r.reply()
@@ -69,17 +59,25 @@ func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, err error) {
 }
 
 // headProblem says what is wrong with a head that fasthttp refused.
-func headProblem(c *conn, err error, why reason) kind {
+func headProblem(in *intake, err error, why reason) kind {
 	var small *fasthttp.ErrSmallBuffer
 	switch {
 	case why == reasonTimeout:
 		return clientSlow
-	case errors.As(err, &small) && !c.sawLine:
+	case errors.As(err, &small) && !in.req.c.sawLine:
 		return uriTooLong
 	case errors.As(err, &small):
 		return headTooLarge
-	case errors.Is(err, fasthttp.ErrUnsupportedTransferEncoding):
+	case errors.Is(err, fasthttp.ErrUnsupportedTransferEncoding), codedOtherwise(in):
 		return badEncoding
 	}
 	return malformed
+}
+
+// codedOtherwise reports whether what makes the head in the buffer unacceptable is a transfer coding.
+func codedOtherwise(in *intake) bool {
+	b, _ := in.br.Peek(in.br.Buffered())
+	size, line := headLen(b, 0), bytes.IndexByte(b, '\n')+1
+	var f fields
+	return size > line && f.read(b, line, line+headerEnd(b[line:size]), fromClient) == badCoding
 }

@@ -10,12 +10,12 @@ import (
 	"weir/balancer"
 )
 
-// request is one request on its way through weir. It lives in its connection, which serves one
+// request is one request on its way through weir. It lives in its connection's intake, which reads one
 // request at a time, and is reset for the next.
 type request struct {
 	p     *Proxy
 	c     *conn
-	ctx   *fasthttp.RequestCtx
+	in    *intake
 	head  *fasthttp.RequestHeader
 	raw   []byte // the header lines as the client sent them
 	table *table
@@ -31,7 +31,6 @@ type request struct {
 	id, trace []byte
 
 	valid       bool // the head is: the request counts
-	admitted    bool // passed admit, before fasthttp read the body
 	expects     bool // the client waits for 100 Continue
 	chunkedBody bool
 	bodyLeft    int64 // of a sized body: not yet read; of a chunked one: 1 until its end
@@ -62,20 +61,16 @@ type request struct {
 // buffers are what one attempt reads and writes through. They are pooled: an idle connection has none.
 type buffers struct{ in, out []byte }
 
-// serve is fasthttp's handler: one request, start to finish. An answer always goes out through
-// finish, which also accounts for it.
-func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
-	r := &ctx.Conn().(*conn).req
+// serve answers one request, start to finish. An answer always goes out through finish, which also
+// accounts for it.
+func (r *request) serve() {
 	defer r.finish()
-	if !r.admitted {
-		r.begin(p, ctx)
-		r.kind = r.admit()
-	}
-	if r.kind != success {
+	if r.kind = r.admit(); r.kind != success {
+		r.skipBody()
 		return
 	}
-	if p.options.hook != nil {
-		p.options.hook()
+	if r.p.options.hook != nil {
+		r.p.options.hook()
 	}
 	if r.kind = r.gather(); r.kind != success {
 		return
@@ -86,67 +81,32 @@ func (p *Proxy) serve(ctx *fasthttp.RequestCtx) {
 	r.kind = r.forward()
 }
 
-// expect is fasthttp's question, asked before it waits for a sized body, whether it should (headRead
-// makes it ask). What does not pass admit is refused at once; only where the client does not wait and
-// the body is small is it read first, since that costs less than the connection.
-func (p *Proxy) expect(ctx *fasthttp.RequestCtx) (status int) {
-	c := ctx.Conn().(*conn)
-	r := &c.req
-	defer func() {
-		if v := recover(); v != nil {
-			p.panicked(v)
-			r.kind, r.closing, status = internal, true, fasthttp.StatusInternalServerError
-			r.finish()
-		}
-	}()
-	r.begin(p, ctx)
-	if r.kind = r.admit(); r.kind == success {
-		r.kind = r.invite()
-	}
-	if r.kind != success && (r.unread() || !r.valid || len(r.fields.expect.in(r.raw)) > 0) {
-		r.closing = true
-		r.finish()
-		return fasthttp.StatusExpectationFailed // anything but 100: fasthttp's own answer is discarded
-	}
-	r.admitted = true
-	return fasthttp.StatusContinue
-}
-
-// prefetched is how much of a sized body fasthttp reads before it calls the handler.
-const prefetched = 8 << 10
-
-// headRead makes fasthttp ask (expect) before it waits for a sized body: the request is begun by then,
-// so it is refused without its body, and counted even if that never comes. A chunked body it does not
-// wait for.
-func headRead(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if h.ContentLength() > 0 {
-		h.SetBytesKV(expectKey, expectValue)
-	}
-	return fasthttp.RequestConfig{}
-}
-
-var (
-	expectKey   = []byte(fasthttp.HeaderExpect)
-	expectValue = []byte("100-continue")
-)
-
-// begin resets the request for the head that fasthttp has parsed.
-func (r *request) begin(p *Proxy, ctx *fasthttp.RequestCtx) {
-	c := ctx.Conn().(*conn)
-	if c.phase.Load() == phaseIdle { // pipelined: its head was read together with the one before
-		c.enter(phaseBusy)
-	} else {
-		c.phase.Store(phaseBusy)
-	}
+// begin resets the request for the head that was parsed.
+func (r *request) begin(c *conn, in *intake) {
+	c.phase.Store(phaseBusy)
 	c.deadline.Store(0)
-	h := &ctx.Request.Header
+	h, p := &in.msg.Header, c.listener.p
 	*r = request{
-		p: p, c: c, ctx: ctx, head: h, raw: h.RawHeaders(), table: p.table.Load(), start: time.Now(),
+		p: p, c: c, in: in, head: h, raw: h.RawHeaders(), table: p.table.Load(), start: time.Now(),
 		http10: !h.IsHTTP11(), method: methodIndex(h.Method()), target: h.RequestURI(), client: c.peer,
 		lookup: r.lookup,
 	}
 	r.isHead = methods[r.method] == "HEAD"
 	c.bodyRead, c.bodyRaw = 0, 0
+}
+
+// skipped is how much of a refused request's body is read, in bytes: more costs more than the connection.
+const skipped = 8 << 10
+
+// skipBody reads the small body of a request that is refused, so that the connection can stay. A client
+// that waits to be asked for it is not asked.
+func (r *request) skipBody() {
+	if !r.valid || r.chunkedBody || r.bodyLeft > skipped || len(r.fields.expect.in(r.raw)) > 0 {
+		return
+	}
+	n, _ := r.in.br.Discard(int(r.bodyLeft))
+	r.c.bodyRead += int64(n)
+	r.bodyLeft -= int64(n)
 }
 
 // admit checks what fasthttp leaves open, finds the route and holds the request against its limits.
@@ -230,10 +190,8 @@ func (r *request) check() kind {
 }
 
 // unread reports whether some of the request's body is still on its way: what follows on the
-// connection cannot be told from it. A body of up to prefetched bytes fasthttp has read whole.
-func (r *request) unread() bool {
-	return r.bodyLeft > 0 && (r.chunkedBody || r.fields.length > prefetched)
-}
+// connection cannot be told from it.
+func (r *request) unread() bool { return r.bodyLeft > 0 }
 
 var (
 	http11 = []byte("HTTP/1.1")
@@ -304,13 +262,10 @@ func (r *request) finish() {
 	}
 	if r.closing {
 		c.finished = true
-		r.ctx.SetConnectionClose()
 	}
-	r.ctx.Response.SkipBody = true
 	r.account()
 	c.deadline.Store(0)
 	c.idleWait = c.listener.settings.Load().Timeouts.KeepAlive
-	r.admitted = false
 	c.parkAt.Store(c.listener.clock.after(parkAfter))
 	c.phase.Store(phaseIdle)
 }

@@ -3,24 +3,71 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// socket is the seam between the request path and the engine that moves its bytes: one TCP
-// connection, to a client or to an endpoint, whose calls look blocking. This is the goroutine
-// engine: a call parks its goroutine in the runtime's poller.
+// descriptor is the seam between the request path and the engine that moves its bytes: a TCP
+// connection in non-blocking mode. There is one of goroutines (goroutine.go) and one of event loops
+// (loopconn_linux.go).
 //
-// Read, write and exchange belong to the goroutine that owns the socket; interrupt may be called
-// from anywhere. Deadlines are not set per call: the owner notes them and the watch (watch.go)
-// interrupts what is late.
+// Read and Write are those of syscall.RawConn: they run step until it says that it is done, and block
+// in between until the connection may be readable or writable. The strand that owns the descriptor
+// calls them; interrupt, peerGone and readable may be called from anywhere.
+type descriptor interface {
+	Read(step func(fd uintptr) (done bool)) error
+	Write(step func(fd uintptr) (done bool)) error
+	Control(f func(fd uintptr)) error
+
+	// announced reports whether the engine has been told of something to read; drained says
+	// that a read took all there was, so that it need not try before it waits.
+	announced() bool
+	drained()
+	// quiet reports whether an idle connection is open with nothing to read.
+	quiet() bool
+	// peerGone reports whether the peer has ended its side, unread bytes or not.
+	peerGone() bool
+	// readable reports whether a read would not block.
+	readable() bool
+
+	// interrupt makes the blocked call, and every later one until resume, fail with
+	// os.ErrDeadlineExceeded.
+	interrupt()
+	resume()
+
+	// rest says that nobody uses the descriptor until a strand owns it again.
+	rest()
+
+	local() netip.AddrPort
+	closeWrite()
+	close()
+	// reset closes with a RST, so that a peer in the middle of a message cannot take it for whole.
+	reset()
+}
+
+// strand is the thread of control of one client connection, on either engine: what its code waits on
+// beside its own sockets.
+type strand interface {
+	// lane is the index of the connections to endpoints that this strand may use.
+	lane() int
+	// own says that the strand, and no other, is going to use d.
+	own(d descriptor)
+	dial(address netip.AddrPort, timeout time.Duration) (descriptor, error)
+	// park blocks until unpark, which may come first and from anywhere, or false after timeout.
+	park(timeout time.Duration) bool
+	unpark()
+}
+
+// socket is one TCP connection, to a client or to an endpoint, whose calls look blocking. Deadlines are
+// not set per call: the owner notes them and the watch (watch.go) interrupts what is late.
 type socket struct {
-	c   *net.TCPConn
-	raw syscall.RawConn
+	descriptor
 	ops *SocketOps
+	// fused: a step that has nothing to read yet costs a system call, so exchange spares it.
+	fused bool
 	// progress is called after each partial write, so that a slow reader that still reads is not
 	// taken for one that stopped. Nil means: nobody asks.
 	progress func()
@@ -35,6 +82,7 @@ type socket struct {
 	writeFn    func(fd uintptr) bool
 	exchangeFn func(fd uintptr) bool
 	waitFn     func(fd uintptr) bool
+	nowFn      func(fd uintptr)
 }
 
 // SocketOps counts system calls on sockets, for tests that assert how many a request costs.
@@ -46,44 +94,83 @@ type SocketOps struct {
 // which it sent bytes nobody asked for: nothing was sent, the connection is useless.
 var errStale = errors.New("connection was closed while idle")
 
-// longAgo is the deadline that wakes every blocked call.
-var longAgo = time.Unix(1, 0)
+// errIdle is readNow's answer when there is nothing to read yet.
+var errIdle = errors.New("nothing to read yet")
 
-func (s *socket) open(c *net.TCPConn, ops *SocketOps) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	s.c, s.raw, s.ops = c, raw, ops
+func (s *socket) open(d descriptor, ops *SocketOps) {
+	_, goroutine := d.(*netConn)
+	s.descriptor, s.ops, s.fused = d, ops, goroutine
 	s.readFn, s.writeFn, s.exchangeFn, s.waitFn = s.readStep, s.writeStep, s.exchangeStep, s.waitStep
-	return nil
+	s.nowFn = s.nowStep
 }
 
 // read returns at least one byte or an error; io.EOF when the peer ended the connection.
 func (s *socket) read(p []byte) (int, error) {
 	s.rbuf, s.n, s.err = p, 0, nil
-	if err := s.raw.Read(s.readFn); err != nil {
+	if err := s.Read(s.readFn); err != nil {
 		return 0, err
 	}
 	return s.n, s.err
 }
 
+// readNow is read, with errIdle where nothing has been announced that could be read.
+func (s *socket) readNow(p []byte) (int, error) {
+	if !s.announced() {
+		return 0, errIdle
+	}
+	s.rbuf, s.n, s.err = p, 0, nil
+	if err := s.Control(s.nowFn); err != nil {
+		return 0, err
+	}
+	return s.n, s.err
+}
+
+func (s *socket) nowStep(fd uintptr) {
+	if !s.readStep(fd) {
+		s.drained()
+		s.err = errIdle
+	}
+}
+
 // write writes all of p, or returns how far it got and why it stopped.
 func (s *socket) write(p []byte) (int, error) {
 	s.wbuf, s.n, s.err = p, 0, nil
-	if err := s.raw.Write(s.writeFn); err != nil {
+	if err := s.Write(s.writeFn); err != nil {
 		return s.n, err
 	}
 	return s.n, s.err
 }
 
-// exchange sends w and waits for the first bytes of the answer, which it puts into r: one write,
-// one park, one read, without the read that the runtime would try first and that could only fail.
-// With check it first makes sure that the connection is quiet (errStale if not).
-// sent reports whether any byte of w may have reached the endpoint.
+// exchange sends w and waits for the first bytes of the answer, which it puts into r. With check it
+// first makes sure that the connection is quiet (errStale if not). sent reports whether any byte of w
+// may have reached the endpoint.
 func (s *socket) exchange(w, r []byte, check bool) (n int, sent bool, err error) {
+	if s.fused {
+		return s.exchangeFused(w, r, check)
+	}
+	if check && !s.quiet() {
+		return 0, false, errStale
+	}
+	_, err = s.write(w)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, true, err
+	}
+	// An endpoint that answers early and closes makes the write fail: what it said still counts.
+	n, readErr := s.read(r)
+	if readErr != nil && err == nil {
+		err = readErr
+	}
+	if n > 0 {
+		err = nil
+	}
+	return n, true, err
+}
+
+// exchangeFused is one write, one park, one read, without the read that the runtime's poller would
+// try first and that could only fail.
+func (s *socket) exchangeFused(w, r []byte, check bool) (n int, sent bool, err error) {
 	s.wbuf, s.rbuf, s.n, s.err, s.sent, s.check = w, r, 0, nil, false, check
-	if err := s.raw.Read(s.exchangeFn); err != nil {
+	if err := s.Read(s.exchangeFn); err != nil {
 		return 0, s.sent, err
 	}
 	return s.n, s.sent, s.err
@@ -95,7 +182,7 @@ func (s *socket) exchangeStep(fd uintptr) bool {
 	if s.sent {
 		return s.readStep(fd)
 	}
-	if s.check && !s.quiet(fd) {
+	if s.check && !s.quietFD(fd) {
 		s.err = errStale
 		return true
 	}
@@ -114,7 +201,7 @@ func (s *socket) exchangeStep(fd uintptr) bool {
 		s.err = err
 		return true
 	}
-	// An endpoint that answers early and closes makes the write fail: what it said still counts.
+	// As in exchange.
 	if s.readStep(fd) {
 		if s.n == 0 && err != nil {
 			s.err = err
@@ -133,7 +220,7 @@ func (s *socket) readStep(fd uintptr) bool {
 		if s.ops != nil {
 			s.ops.Reads.Add(1)
 		}
-		n, err := syscall.Read(int(fd), s.rbuf)
+		n, err := sysRead(fd, s.rbuf)
 		switch {
 		case err == syscall.EAGAIN:
 			return false
@@ -145,6 +232,9 @@ func (s *socket) readStep(fd uintptr) bool {
 			s.err = io.EOF
 		default:
 			s.n = n
+			if n < len(s.rbuf) {
+				s.drained()
+			}
 		}
 		return true
 	}
@@ -174,16 +264,16 @@ func (s *socket) sysWrite(fd uintptr, p []byte) (int, error) {
 		if s.ops != nil {
 			s.ops.Writes.Add(1)
 		}
-		n, err := syscall.Write(int(fd), p)
+		n, err := sysWrite(fd, p)
 		if err != syscall.EINTR {
 			return n, err
 		}
 	}
 }
 
-// quiet reports whether the connection is open with nothing to read: anything else on an idle
-// connection is its end, or bytes that belong to no request.
-func (s *socket) quiet(fd uintptr) bool {
+// quietFD is quiet for a step: anything else on an idle connection is its end, or bytes that belong
+// to no request.
+func (s *socket) quietFD(fd uintptr) bool {
 	if s.ops != nil {
 		s.ops.Peeks.Add(1)
 	}
@@ -191,27 +281,7 @@ func (s *socket) quiet(fd uintptr) bool {
 	return err == syscall.EAGAIN
 }
 
-// wait parks until the socket has something to read, or its end, without holding a buffer.
-func (s *socket) wait() error { return s.raw.Read(s.waitFn) }
+// wait blocks until the socket has something to read, or its end, without holding a buffer.
+func (s *socket) wait() error { return s.Read(s.waitFn) }
 
-func (s *socket) waitStep(fd uintptr) bool {
-	if s.ops != nil {
-		s.ops.Peeks.Add(1)
-	}
-	_, err := peek(fd)
-	return err != syscall.EAGAIN
-}
-
-// interrupt makes the blocked call, and every later one until resume, fail with
-// os.ErrDeadlineExceeded.
-func (s *socket) interrupt() { _ = s.c.SetDeadline(longAgo) }
-
-func (s *socket) resume() { _ = s.c.SetDeadline(time.Time{}) }
-
-func (s *socket) close() { _ = s.c.Close() }
-
-// reset closes with a RST, so that a peer in the middle of a message cannot take it for whole.
-func (s *socket) reset() {
-	_ = s.c.SetLinger(0)
-	_ = s.c.Close()
-}
+func (s *socket) waitStep(fd uintptr) bool { return !s.quietFD(fd) }

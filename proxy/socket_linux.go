@@ -3,40 +3,61 @@ package proxy
 import (
 	"net"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// sysRead and sysWrite go straight to the kernel: the sockets are non-blocking, so telling the
+// scheduler would cost more than it could gain.
+func sysRead(fd uintptr, p []byte) (int, error) {
+	n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+func sysWrite(fd uintptr, p []byte) (int, error) {
+	n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
 
 // peek looks at the next byte without taking it and without waiting.
 func peek(fd uintptr) (int, error) {
 	var b [1]byte
 	for {
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err != syscall.EINTR {
-			return n, err
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, e
 		}
 	}
 }
 
-// peerGone reports whether the peer has shut its side down or reset the connection. Bytes that it
-// sent before and that nobody has read yet (a pipelined request) do not hide it.
-func (s *socket) peerGone() bool {
-	return s.poll(unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+// endedFD reports whether the peer has shut its side down or reset the connection. Bytes that it sent
+// before and that nobody has read yet (a pipelined request) do not hide it.
+func endedFD(fd uintptr) bool {
+	return poll(fd, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 }
 
-// readable reports whether a read would not block.
-func (s *socket) readable() bool {
-	return s.poll(unix.POLLIN)&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0
+// readableFD reports whether a read would not block.
+func readableFD(fd uintptr) bool {
+	return poll(fd, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0
 }
 
-func (s *socket) poll(events int16) (got int16) {
-	_ = s.raw.Control(func(fd uintptr) {
-		p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
-		if n, err := unix.Poll(p[:], 0); err == nil && n > 0 {
-			got = p[0].Revents
-		}
-	})
-	return got
+func poll(fd uintptr, events int16) int16 {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
+	if n, err := unix.Poll(p[:], 0); err != nil || n <= 0 {
+		return 0
+	}
+	return p[0].Revents
 }
 
 // refuseNew makes the system ignore new handshakes on a listener, so that no connection can be
@@ -65,10 +86,6 @@ func queued(ln *net.TCPListener) (ready bool) {
 	if err != nil {
 		return false
 	}
-	_ = raw.Control(func(fd uintptr) {
-		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p[:], 0)
-		ready = err == nil && n > 0
-	})
+	_ = raw.Control(func(fd uintptr) { ready = poll(fd, unix.POLLIN)&unix.POLLIN != 0 })
 	return ready
 }

@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+func sysRead(fd uintptr, p []byte) (int, error)  { return syscall.Read(int(fd), p) }
+func sysWrite(fd uintptr, p []byte) (int, error) { return syscall.Write(int(fd), p) }
+
 // peek looks at the next byte without taking it and without waiting (the socket is non-blocking).
 func peek(fd uintptr) (int, error) {
 	var b [1]byte
@@ -18,23 +21,17 @@ func peek(fd uintptr) (int, error) {
 	}
 }
 
-// peerGone reports whether the peer has ended the connection. Without Linux's POLLRDHUP a
-// pipelined request hides it until that request is read.
-func (s *socket) peerGone() (gone bool) {
-	_ = s.raw.Control(func(fd uintptr) {
-		n, err := peek(fd)
-		gone = err != syscall.EAGAIN && (err != nil || n == 0)
-	})
-	return gone
+// endedFD reports whether the peer has ended the connection. Without Linux's POLLRDHUP a pipelined
+// request hides it until that request is read.
+func endedFD(fd uintptr) bool {
+	n, err := peek(fd)
+	return err != syscall.EAGAIN && (err != nil || n == 0)
 }
 
-// readable reports whether a read would not block.
-func (s *socket) readable() (ready bool) {
-	_ = s.raw.Control(func(fd uintptr) {
-		_, err := peek(fd)
-		ready = err != syscall.EAGAIN
-	})
-	return ready
+// readableFD reports whether a read would not block.
+func readableFD(fd uintptr) bool {
+	_, err := peek(fd)
+	return err != syscall.EAGAIN
 }
 
 // refuseNew does nothing: see Linux's.

@@ -13,6 +13,9 @@ import (
 
 // transport is weir's own way to one endpoint: its kept-alive connections, newest first, and the
 // bound on how many there are. It lives as long as its balancer.Endpoint, across reloads.
+//
+// A connection to an endpoint belongs to a lane: that of all goroutines, or that of one loop. A request
+// only uses those of its own lane, so that the usual case touches nothing that another loop writes.
 type transport struct {
 	address string
 	addrs   func() []netip.AddrPort
@@ -20,12 +23,28 @@ type transport struct {
 
 	settings atomic.Pointer[transportSettings]
 	turn     atomic.Uint32 // which address of a name is dialed next
+	lanes    []atomic.Pointer[lane]
 
+	open   atomic.Int64 // idle, in use and being dialed, in all lanes
+	closed atomic.Bool
+
+	waiting atomic.Int32 // len(waiters), or more for a moment
 	mu      sync.Mutex
-	idle    []*epConn
-	open    int // idle, in use and being dialed
-	waiters []chan *epConn
-	closed  bool
+	waiters []*waiter
+}
+
+// lane holds the idle connections of one lane. Its lock is contended only where idle connections are
+// closed from outside.
+type lane struct {
+	mu   sync.Mutex
+	idle []*epConn
+}
+
+// waiter is a request that found all connections in use.
+type waiter struct {
+	strand strand
+	served bool    // under the transport's mu: e is its connection, or, when nil, it may dial one
+	e      *epConn // of its lane
 }
 
 // transportSettings are what a reload may change.
@@ -38,6 +57,7 @@ type transportSettings struct {
 type epConn struct {
 	socket
 	t    *transport
+	lane int
 	used bool // it has carried a request before
 }
 
@@ -46,88 +66,171 @@ var (
 	errUnresolved   = errors.New("the endpoint's name has no address yet")
 )
 
-func newTransport(address string, addrs func() []netip.AddrPort, ops *SocketOps) *transport {
-	return &transport{address: address, addrs: addrs, ops: ops}
+func (p *Proxy) newTransport(e *balancer.Endpoint) *transport {
+	return newTransport(e.Address, e.Addrs, p.engines.lanes(), p.ops)
 }
 
-func (p *Proxy) newTransport(e *balancer.Endpoint) *transport {
-	return newTransport(e.Address, e.Addrs, p.ops)
+func newTransport(address string, addrs func() []netip.AddrPort, lanes int, ops *SocketOps) *transport {
+	return &transport{address: address, addrs: addrs, lanes: make([]atomic.Pointer[lane], lanes), ops: ops}
+}
+
+// lane returns a lane, which is made when it is first asked for.
+func (t *transport) lane(i int) *lane {
+	l := t.lanes[i].Load()
+	if l == nil {
+		t.lanes[i].CompareAndSwap(nil, new(lane))
+		l = t.lanes[i].Load()
+	}
+	return l
 }
 
 // get returns a connection: a kept-alive one, a new one, or, with max open, the first that comes
 // free within the connect timeout. fresh asks for a new one. Whether a kept-alive connection is
 // still good is found out when it is used (socket.exchange), not here.
-func (t *transport) get(fresh bool) (*epConn, error) {
-	s := t.settings.Load()
-	t.mu.Lock()
-	if n := len(t.idle); n > 0 && !fresh {
-		e := t.idle[n-1]
-		t.idle[n-1] = nil
-		t.idle = t.idle[:n-1]
-		t.mu.Unlock()
-		return e, nil
+func (t *transport) get(s strand, fresh bool) (*epConn, error) {
+	settings := t.settings.Load()
+	if !fresh {
+		if e := t.lane(s.lane()).newest(); e != nil {
+			s.own(e.descriptor)
+			return e, nil
+		}
 	}
-	if t.open < s.max {
-		t.open++
-		t.mu.Unlock()
-		return t.dial(s)
+	if t.reserve(settings.max) || t.evict() {
+		return t.dial(s, settings)
 	}
-	if n := len(t.idle); n > 0 { // fresh wanted, no room: the oldest idle one makes it
-		old := t.idle[0]
-		t.idle = append(t.idle[:0], t.idle[1:]...)
-		t.mu.Unlock()
-		old.close()
-		return t.dial(s)
-	}
-	w := make(chan *epConn, 1)
-	t.waiters = append(t.waiters, w)
-	t.mu.Unlock()
-	return t.wait(w, s)
+	return t.wait(s, settings)
 }
 
-// wait is for a connection that another request gives back, or for the right to dial one (nil).
-func (t *transport) wait(w chan *epConn, s *transportSettings) (*epConn, error) {
-	timer := time.NewTimer(s.connectTimeout)
-	defer timer.Stop()
-	select {
-	case e := <-w:
-		if e == nil {
-			return t.dial(s)
-		}
-		return e, nil
-	case <-timer.C:
+// newest takes the idle connection that was used last; nil when there is none.
+func (l *lane) newest() (e *epConn) {
+	l.mu.Lock()
+	if n := len(l.idle); n > 0 {
+		e = l.idle[n-1]
+		l.idle[n-1] = nil
+		l.idle = l.idle[:n-1]
 	}
+	l.mu.Unlock()
+	return e
+}
+
+// oldest takes the n connections that were used longest ago.
+func (l *lane) oldest(n int) []*epConn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n = min(max(n, 0), len(l.idle))
+	taken := append([]*epConn(nil), l.idle[:n]...)
+	l.idle = append(l.idle[:0], l.idle[n:]...)
+	return taken
+}
+
+// reserve takes a place among the open connections, if there is one.
+func (t *transport) reserve(limit int) bool {
+	for {
+		n := t.open.Load()
+		if n >= int64(limit) {
+			return false
+		}
+		if t.open.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// evict closes an idle connection of any lane and takes its place.
+func (t *transport) evict() bool {
+	for i := range t.lanes {
+		l := t.lanes[i].Load()
+		if l == nil {
+			continue
+		}
+		for _, e := range l.oldest(1) {
+			e.close()
+			return true
+		}
+	}
+	return false
+}
+
+// wait is for a connection that another request gives back, or for the right to dial one.
+func (t *transport) wait(s strand, settings *transportSettings) (*epConn, error) {
+	w := &waiter{strand: s}
 	t.mu.Lock()
-	for i, o := range t.waiters {
-		if o == w {
-			t.waiters = append(t.waiters[:i], t.waiters[i+1:]...)
-			t.mu.Unlock()
+	t.waiting.Add(1)
+	t.waiters = append(t.waiters, w)
+	t.mu.Unlock()
+	// What came free just before it was known that somebody waits, nobody hands over.
+	if t.evict() || t.reserve(settings.max) {
+		t.hand(nil)
+	}
+	for until := time.Now().Add(settings.connectTimeout); ; {
+		t.mu.Lock()
+		served := w.served
+		t.mu.Unlock()
+		if served {
+			break
+		}
+		if !s.park(time.Until(until)) && t.leave(w) {
 			return nil, errNoConnection
 		}
 	}
-	t.mu.Unlock()
-	e := <-w // handed over between the timer and the lock
-	if e == nil {
-		return t.dial(s)
+	if w.e == nil {
+		return t.dial(s, settings)
 	}
-	return e, nil
+	s.own(w.e.descriptor)
+	return w.e, nil
+}
+
+// leave takes w from the queue; false when it has been served.
+func (t *transport) leave(w *waiter) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, o := range t.waiters {
+		if o == w {
+			t.waiters = append(t.waiters[:i], t.waiters[i+1:]...)
+			t.waiting.Add(-1)
+			return true
+		}
+	}
+	return false
+}
+
+// hand gives e, or with nil the place of a connection, to who has waited longest. It takes the place
+// back when nobody waits any more.
+func (t *transport) hand(e *epConn) {
+	t.mu.Lock()
+	if len(t.waiters) == 0 {
+		t.mu.Unlock()
+		if e != nil {
+			e.close()
+		}
+		t.open.Add(-1)
+		return
+	}
+	w := t.waiters[0]
+	t.waiters = append(t.waiters[:0], t.waiters[1:]...)
+	t.waiting.Add(-1)
+	if e != nil && e.lane == w.strand.lane() {
+		w.e = e
+	} else if e != nil {
+		e.close()
+	}
+	w.served = true
+	t.mu.Unlock()
+	w.strand.unpark()
 }
 
 // dial opens a connection; its place in open is already taken.
-func (t *transport) dial(s *transportSettings) (*epConn, error) {
+func (t *transport) dial(s strand, settings *transportSettings) (*epConn, error) {
 	addrs := t.addrs()
 	err := errUnresolved
-	deadline := time.Now().Add(s.connectTimeout)
+	deadline := time.Now().Add(settings.connectTimeout)
 	first := int(t.turn.Add(1))
 	for i := range addrs {
-		var c net.Conn
-		d := net.Dialer{Deadline: deadline, KeepAliveConfig: keepAlive}
-		if c, err = d.Dial("tcp", addrs[(first+i)%len(addrs)].String()); err == nil {
-			e := &epConn{t: t}
-			if err = e.open(c.(*net.TCPConn), t.ops); err == nil {
-				return e, nil
-			}
-			_ = c.Close()
+		var d descriptor
+		if d, err = s.dial(addrs[(first+i)%len(addrs)], time.Until(deadline)); err == nil {
+			e := &epConn{t: t, lane: s.lane()}
+			e.socket.open(d, t.ops)
+			return e, nil
 		}
 		if time.Now().After(deadline) {
 			break
@@ -143,21 +246,32 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 // put gives a connection back that is between two messages.
 func (t *transport) put(e *epConn) {
 	e.used = true
-	t.mu.Lock()
-	if len(t.waiters) > 0 {
-		w := t.waiters[0]
-		t.waiters = append(t.waiters[:0], t.waiters[1:]...)
-		t.mu.Unlock()
-		w <- e
+	e.rest()
+	if t.waiting.Load() > 0 {
+		t.hand(e)
 		return
 	}
-	if t.closed || len(t.idle) >= t.settings.Load().idle {
-		t.mu.Unlock()
+	l := t.lane(e.lane)
+	limit := t.keep()
+	l.mu.Lock()
+	if t.closed.Load() || len(l.idle) >= limit {
+		l.mu.Unlock()
 		t.drop(e)
 		return
 	}
-	t.idle = append(t.idle, e)
-	t.mu.Unlock()
+	l.idle = append(l.idle, e)
+	l.mu.Unlock()
+	if t.waiting.Load() > 0 { // since the look above
+		if e := l.newest(); e != nil {
+			t.hand(e)
+		}
+	}
+}
+
+// keep is how many connections a lane keeps idle: the loops share the limit out.
+func (t *transport) keep() int {
+	loops := max(len(t.lanes)-1, 1)
+	return (t.settings.Load().idle + loops - 1) / loops
 }
 
 // drop closes a connection that is of no more use.
@@ -168,28 +282,36 @@ func (t *transport) drop(e *epConn) {
 
 // release gives the place of a connection to a waiter, or takes it back.
 func (t *transport) release() {
-	t.mu.Lock()
-	if len(t.waiters) > 0 {
-		w := t.waiters[0]
-		t.waiters = append(t.waiters[:0], t.waiters[1:]...)
-		t.mu.Unlock()
-		w <- nil
+	if t.waiting.Load() > 0 {
+		t.hand(nil)
 		return
 	}
-	t.open--
-	t.mu.Unlock()
+	t.open.Add(-1)
+	if t.waiting.Load() > 0 && t.reserve(t.settings.Load().max) { // since the look above
+		t.hand(nil)
+	}
 }
 
 // close ends the idle connections and keeps no more: the endpoint left the configuration. Requests
 // under way finish.
 func (t *transport) close() {
-	t.mu.Lock()
-	t.closed = true
-	idle := t.idle
-	t.idle = nil
-	t.mu.Unlock()
-	for _, e := range idle {
-		t.drop(e)
+	t.closed.Store(true)
+	t.trim(0)
+}
+
+// trim closes idle connections beyond so many in a lane.
+func (t *transport) trim(limit int) {
+	for i := range t.lanes {
+		l := t.lanes[i].Load()
+		if l == nil {
+			continue
+		}
+		l.mu.Lock()
+		surplus := len(l.idle) - limit
+		l.mu.Unlock()
+		for _, e := range l.oldest(surplus) {
+			t.drop(e)
+		}
 	}
 }
 
@@ -197,48 +319,43 @@ func (t *transport) close() {
 // reload while it was still in use.
 func (t *transport) configure(s transportSettings) {
 	t.settings.Store(&s)
-	t.mu.Lock()
-	t.closed = false
-	var surplus []*epConn
-	if n := len(t.idle) - s.idle; n > 0 {
-		surplus = append(surplus, t.idle[:n]...)
-		t.idle = append(t.idle[:0], t.idle[n:]...)
-	}
-	t.mu.Unlock()
-	for _, e := range surplus {
-		t.drop(e)
-	}
+	t.closed.Store(false)
+	t.trim(t.keep())
 }
 
 // connections is the number of open and of idle connections.
 func (t *transport) connections() (open, idle int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.open, len(t.idle)
+	for i := range t.lanes {
+		if l := t.lanes[i].Load(); l != nil {
+			l.mu.Lock()
+			idle += len(l.idle)
+			l.mu.Unlock()
+		}
+	}
+	return int(t.open.Load()), idle
 }
 
-// fit reports whether a kept-alive connection is still quiet, and so good for another request.
-func (e *epConn) fit() (quiet bool) {
-	_ = e.raw.Control(func(fd uintptr) { quiet = e.quiet(fd) })
-	return quiet
-}
-
-// prune closes idle connections that their endpoint has ended or that have said something unasked.
-// A request would notice too, but only when it draws them.
-func (t *transport) prune() {
-	t.mu.Lock()
+// prune closes the idle connections of a lane that their endpoint has ended or that have said something
+// unasked. A request would notice too, but only when it draws them. Only the lane's loop may ask, if it
+// is one's.
+func (t *transport) prune(i int) {
+	l := t.lanes[i].Load()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
 	var ended []*epConn
-	kept := t.idle[:0]
-	for _, e := range t.idle {
-		if e.fit() {
+	kept := l.idle[:0]
+	for _, e := range l.idle {
+		if e.quiet() {
 			kept = append(kept, e)
 		} else {
 			ended = append(ended, e)
 		}
 	}
-	clear(t.idle[len(kept):])
-	t.idle = kept
-	t.mu.Unlock()
+	clear(l.idle[len(kept):])
+	l.idle = kept
+	l.mu.Unlock()
 	for _, e := range ended {
 		t.drop(e)
 	}

@@ -30,14 +30,14 @@ func listenTCP(t *testing.T) (netip.AddrPort, chan net.Conn) {
 
 func testTransport(t *testing.T, s transportSettings) (*transport, chan net.Conn) {
 	addr, conns := listenTCP(t)
-	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, nil)
+	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 1, nil)
 	tr.configure(s)
 	return tr, conns
 }
 
 func mustGet(t *testing.T, tr *transport) *epConn {
 	t.Helper()
-	e, err := tr.get(false)
+	e, err := tr.get(newGoroutineStrand(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestTransportReusesNewestFirst(t *testing.T) {
 	if got := mustGet(t, tr); got != b {
 		t.Error("the connection used last is not taken first")
 	}
-	if got, err := tr.get(true); err != nil || got == a || got.used {
+	if got, err := tr.get(newGoroutineStrand(), true); err != nil || got == a || got.used {
 		t.Errorf("asked for a fresh one, got a used one (%v)", err)
 	}
 }
@@ -67,7 +67,7 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 	for _, give := range []func(){func() { tr.put(a) }, func() { tr.drop(a) }} {
 		got := make(chan *epConn)
 		go func() {
-			e, _ := tr.get(false)
+			e, _ := tr.get(newGoroutineStrand(), false)
 			got <- e
 		}()
 		for waiting := 0; waiting == 0; {
@@ -84,7 +84,7 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 		t.Errorf("%d open, want 1", open)
 	}
 	tr.configure(transportSettings{max: 1, idle: 1, connectTimeout: time.Millisecond})
-	if _, err := tr.get(false); !errors.Is(err, errNoConnection) {
+	if _, err := tr.get(newGoroutineStrand(), false); !errors.Is(err, errNoConnection) {
 		t.Errorf("with all in use: %v, want %v", err, errNoConnection)
 	}
 	if len(tr.waiters) != 0 {
@@ -93,10 +93,10 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 }
 
 func TestTransportFailsAndForgets(t *testing.T) {
-	tr := newTransport("h:1", func() []netip.AddrPort { return nil }, nil)
+	tr := newTransport("h:1", func() []netip.AddrPort { return nil }, 1, nil)
 	tr.configure(transportSettings{max: 1, idle: 1, connectTimeout: time.Second})
 	for range 3 {
-		if _, err := tr.get(false); !errors.Is(err, errUnresolved) {
+		if _, err := tr.get(newGoroutineStrand(), false); !errors.Is(err, errUnresolved) {
 			t.Fatalf("without an address: %v, want %v", err, errUnresolved)
 		}
 	}
@@ -113,7 +113,7 @@ func TestTransportTriesTheNextAddress(t *testing.T) {
 	}
 	bad := netip.MustParseAddrPort(dead.Addr().String())
 	_ = dead.Close()
-	tr := newTransport("h:1", func() []netip.AddrPort { return []netip.AddrPort{bad, good} }, nil)
+	tr := newTransport("h:1", func() []netip.AddrPort { return []netip.AddrPort{bad, good} }, 1, nil)
 	tr.configure(transportSettings{max: 9, idle: 1, connectTimeout: time.Second})
 	for range 4 {
 		mustGet(t, tr)
@@ -128,14 +128,14 @@ func TestTransportPrunes(t *testing.T) {
 		c := <-conns
 		peers[c.RemoteAddr().String()] = c
 	}
-	peer := func(e *epConn) net.Conn { return peers[e.c.LocalAddr().String()] }
+	peer := func(e *epConn) net.Conn { return peers[e.local().String()] }
 	for _, e := range []*epConn{quiet, ended, noisy} {
 		tr.put(e)
 	}
 	_ = peer(ended).Close()
 	_, _ = peer(noisy).Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		tr.prune()
+		tr.prune(goroutineLane)
 		if _, idle := tr.connections(); idle == 1 {
 			break
 		}

@@ -79,8 +79,8 @@ func (s *watchShard) remove(c *conn) {
 	s.mu.Unlock()
 }
 
-// run sweeps until ctx ends or done says that nothing is left to watch.
-func (w *watch) run(ctx context.Context, done func() bool) {
+// run sweeps until ctx ends or done says that nothing is left to watch; also is called with each sweep.
+func (w *watch) run(ctx context.Context, also func(), done func() bool) {
 	t := time.NewTicker(sweepInterval)
 	defer t.Stop()
 	for !done() {
@@ -90,6 +90,7 @@ func (w *watch) run(ctx context.Context, done func() bool) {
 		case <-t.C:
 			now := w.clock.tick()
 			w.each(func(c *conn) { c.inspect(now) })
+			also()
 		}
 	}
 }

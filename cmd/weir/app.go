@@ -64,7 +64,7 @@ func openApp(o appOptions) (*app, error) {
 		return nil, err
 	}
 	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
-	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version})
+	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version, Dedicated: true})
 	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy}
 	err = a.reloader.first(cfg)
 	if err == nil {

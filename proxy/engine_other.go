@@ -1,0 +1,24 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"net"
+	"time"
+)
+
+// engines: the event loops need Linux's epoll, so here goroutines serve all connections.
+type engines struct{}
+
+func newEngines(*Proxy, int) *engines     { return &engines{} }
+func (g *engines) lanes() int             { return 1 }
+func (g *engines) sweep()                 {}
+func (g *engines) prune(f func(lane int)) { f(goroutineLane) }
+func (g *engines) stop()                  {}
+func (l *listener) take() error           { return l.takeForGoroutine() }
+
+type rawListener struct{}
+
+func openRaw(*net.TCPListener) (rawListener, error) { return rawListener{}, nil }
+func (rawListener) setDeadline(time.Time)           {}
+func (rawListener) close()                          {}

@@ -1,0 +1,211 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopConn is the loop engine's descriptor.
+type loopConn struct {
+	l     *loop
+	fd    int
+	slot  int32
+	round uint32
+
+	// readable and writable are what the last events said and no call has found otherwise since.
+	ready, writable bool
+	gone            atomic.Bool // the peer has ended its side, or the connection
+	interrupted     atomic.Bool
+	closed          bool
+	client          bool // counts among the loop's clients
+
+	owner   *worker // who uses it; nil while nobody does
+	waits   waiting // for what owner is blocked
+	dialing bool    // owner is parked until it is connected
+	// idle is the task of a client connection between two requests: whatever happens starts it.
+	idle func(strand)
+}
+
+type waiting uint8
+
+const (
+	forNothing waiting = iota
+	forRead
+	forWrite
+)
+
+// note takes in what an event says.
+func (c *loopConn) note(events uint32) {
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.gone.Store(true)
+		c.ready, c.writable = true, true
+	}
+	if events&unix.EPOLLIN != 0 {
+		c.ready = true
+	}
+	if events&unix.EPOLLOUT != 0 {
+		c.writable = true
+	}
+}
+
+// proceed wakes whom the connection's state concerns.
+func (c *loopConn) proceed() {
+	interrupted := c.interrupted.Load()
+	switch {
+	case c.waits == forRead && (c.ready || interrupted), c.waits == forWrite && (c.writable || interrupted):
+		c.owner.resume()
+	case c.dialing && c.writable:
+		c.owner.woken.Store(true)
+		c.owner.resume()
+	case c.idle != nil && (c.ready || interrupted):
+		task := c.idle
+		c.idle = nil
+		c.l.start(task)
+	}
+}
+
+// block lets the loop go on until there is news for whom waits.
+func (c *loopConn) block(why waiting) {
+	c.waits = why
+	c.owner.wait(struct{}{})
+	c.waits = forNothing
+}
+
+func (c *loopConn) Read(step func(fd uintptr) bool) error {
+	for {
+		switch {
+		case c.interrupted.Load() || c.l.ending:
+			return os.ErrDeadlineExceeded
+		case !c.ready:
+			c.block(forRead)
+		case step(uintptr(c.fd)):
+			return nil
+		default:
+			c.ready = false
+		}
+	}
+}
+
+func (c *loopConn) Write(step func(fd uintptr) bool) error {
+	for {
+		if c.interrupted.Load() || c.l.ending {
+			return os.ErrDeadlineExceeded
+		}
+		if step(uintptr(c.fd)) {
+			return nil
+		}
+		c.writable = false
+		c.block(forWrite)
+	}
+}
+
+func (c *loopConn) Control(f func(fd uintptr)) error {
+	if c.closed {
+		return net.ErrClosed
+	}
+	f(uintptr(c.fd))
+	return nil
+}
+
+// announced: a request that the system has but not told of yet is left for the next batch of events, in
+// which stands before it what happened to the endpoints' idle connections before it was sent.
+func (c *loopConn) announced() bool { return c.ready }
+
+// drained: what comes after a read that took all there was makes a new event. Not so the end of the
+// connection where it has been announced.
+func (c *loopConn) drained() { c.ready = c.gone.Load() }
+
+// quiet goes by the events of the last batch: announced says why they are news enough.
+func (c *loopConn) quiet() bool {
+	if c.ready && !c.gone.Load() {
+		// The event may have been late: for bytes that a read before it has taken.
+		_, err := peek(uintptr(c.fd))
+		c.ready = err != syscall.EAGAIN
+	}
+	return !c.ready
+}
+
+func (c *loopConn) peerGone() bool { return c.gone.Load() }
+
+func (c *loopConn) readable() bool {
+	return c.gone.Load() || readableFD(uintptr(c.fd))
+}
+
+func (c *loopConn) interrupt() {
+	c.interrupted.Store(true)
+	c.l.post(c.proceed)
+}
+
+// await makes c wait without a strand; the loop starts task when there is something to read, or an
+// interrupt.
+func (c *loopConn) await(task func(strand)) {
+	c.owner = nil
+	c.idle = task
+}
+
+func (c *loopConn) rest() { c.owner = nil }
+
+func (c *loopConn) resume() { c.interrupted.Store(false) }
+
+func (c *loopConn) local() netip.AddrPort {
+	sa, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return fromSockaddr(sa)
+}
+
+func (c *loopConn) closeWrite() { _ = unix.Shutdown(c.fd, unix.SHUT_WR) }
+
+func (c *loopConn) reset() {
+	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	c.close()
+}
+
+// close may come from outside the loop for a connection that nobody owns.
+func (c *loopConn) close() {
+	if c.owner == nil {
+		c.l.post(c.closeNow)
+		return
+	}
+	c.closeNow()
+}
+
+func (c *loopConn) closeNow() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if c.client {
+		c.l.clients.Add(-1)
+	}
+	c.l.forget(c)
+	_ = unix.Close(c.fd)
+}
+
+func zoneID(zone string) uint32 {
+	if zone == "" {
+		return 0
+	}
+	if i, err := net.InterfaceByName(zone); err == nil {
+		return uint32(i.Index)
+	}
+	n, _ := strconv.ParseUint(zone, 10, 32)
+	return uint32(n)
+}
+
+func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
