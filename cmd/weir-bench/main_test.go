@@ -86,7 +86,7 @@ func TestRunReportsAsJSON(t *testing.T) {
 
 func TestExitStatus(t *testing.T) {
 	good, failing := server(t, false), server(t, true)
-	quick := []string{"--rate", "500", "--duration", "400ms", "--arrivals", "constant"}
+	quick := []string{"--rate", "1000", "--duration", "200ms", "--arrivals", "constant"}
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -102,10 +102,28 @@ func TestExitStatus(t *testing.T) {
 		{"no target", []string{"run"}, 2, `"target" not set`},
 		{"bad target", []string{"run", "--target", "ftp://x"}, 2, "must be http://"},
 		{"bad rate", []string{"run", "--target", good, "--rate", "-1"}, 2, "rate"},
-		{"bad arrivals", []string{"run", "--target", good, "--arrivals", "bursts"}, 2, "constant or poisson"},
+		{"too slow a rate", []string{"run", "--target", good, "--min-rate", "2000"}, 1, "below the threshold of 2000.0/s"},
+		{"too little goodput", []string{"run", "--target", good, "--slo", "1ns", "--min-goodput", "1"}, 1, "goodput 0.0/s is below"},
+		{"a split as expected", []string{"run", "--target", good, "--expect", "blue=1,green=1"}, 0, ""},
+		{"a split as not expected", []string{"run", "--target", good, "--expect", "blue=90,green=10"}, 1, "DEVIATES"},
+		{"bad weights", []string{"run", "--target", good, "--expect", "blue"}, 2, "VARIANT=WEIGHT"},
+		{"bad arrivals", []string{"run", "--target", good, "--arrivals", "waves"}, 2, "bursts, ramp, steps or trace"},
+		{"no burst", []string{"run", "--target", good, "--arrivals", "bursts"}, 2, "needs --burst"},
+		{"bad burst", []string{"run", "--target", good, "--arrivals", "bursts", "--burst", "50"}, 2, "REQUESTS/PERIOD"},
+		{"steps without their arrivals", []string{"run", "--target", good, "--steps", "1:1s"}, 2, "goes with --arrivals steps"},
+		{"bad steps", []string{"run", "--target", good, "--arrivals", "steps", "--steps", "1"}, 2, "RATE:DURATION"},
+		{"a ramp to nowhere", []string{"run", "--target", good, "--arrivals", "ramp", "--rate", "0"}, 2, "nothing would be due"},
+		{"no trace", []string{"run", "--target", good, "--arrivals", "trace", "--trace", "/no/such/file"}, 2, "no such file"},
+		{"even and poisson", []string{"run", "--target", good, "--even"}, 2, "--even goes with"},
+		{"bad tensor", []string{"run", "--target", good, "--tensor", "x"}, 2, "NAME:DATATYPE:SHAPE"},
+		{"tensor and body", []string{"run", "--target", good, "--tensor", "x:FP32:1", "--body", "y"}, 2, "--tensor makes the body"},
+		{"template and body", []string{"run", "--target", good, "--template", "x", "--body", "y"}, 2, "exclude each other"},
+		{"saturate without an objective", []string{"run", "--target", good, "--saturate"}, 2, "an SLO is needed"},
+		{"saturate a ramp", []string{"run", "--target", good, "--saturate", "--slo", "1s", "--arrivals", "ramp"}, 2, "--saturate goes with"},
+		{"bad precision", []string{"run", "--target", good, "--saturate", "--slo", "1s", "--precision", "x"}, 2, "precision"},
 		{"bad header", []string{"run", "--target", good, "--header", "x"}, 2, "NAME: VALUE"},
 		{"bad threshold", []string{"run", "--target", good, "--max-error-rate", "many"}, 2, "percentage"},
-		{"bad output", []string{"run", "--target", good, "-o", "html"}, 2, "text or json"},
+		{"bad output", []string{"run", "--target", good, "-o", "pdf"}, 2, "text, json or html"},
 		{"no such file", []string{"run", "--target", good, "--body", "/no/such/file"}, 2, "no such file"},
 		{"images and body", []string{"run", "--target", good, "--images", "x", "--body", "y"}, 2, "--images makes the body"},
 		{"unknown flag", []string{"run", "--speed", "1"}, 2, "unknown flag"},
