@@ -316,6 +316,18 @@ func FuzzAccessEntry(f *testing.F) {
 	})
 }
 
+func TestTimestampsAreWhatTheLayoutSays(t *testing.T) {
+	zone := time.FixedZone("", 5*3600+1800)
+	for _, at := range []time.Time{
+		{}, time.Unix(0, 0), time.Date(2026, 11, 2, 3, 4, 5, 6e6+999_999, time.UTC), time.Date(2028, 2, 29, 23, 59, 59, 999_999_999, zone),
+		time.Date(9999, 12, 31, 23, 59, 59, 10e6, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, zone),
+	} {
+		if got, want := string(appendTimestamp(nil, at)), at.UTC().Format(timestampLayout); got != want {
+			t.Errorf("%v: %s, want %s", at, got, want)
+		}
+	}
+}
+
 func BenchmarkAccessLogWrite(b *testing.B) {
 	l := NewAccessLog(io.Discard, 1<<22)
 	defer func() { _ = l.Close() }()
