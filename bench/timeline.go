@@ -38,10 +38,12 @@ const shortest = 0.5
 
 // Add appends what a tally holds of the time between two offsets. An empty stretch of time is left out.
 func (l *Timeline) Add(t *Tally, from, to time.Duration) {
-	if to <= from {
-		return
+	if to > from {
+		l.add(newInterval(t, to.Seconds(), (to - from).Seconds()))
 	}
-	next := newInterval(t, to.Seconds(), (to - from).Seconds())
+}
+
+func (l *Timeline) add(next Interval) {
 	if n := len(l.Intervals); n > 0 && next.Seconds < shortest {
 		l.Intervals[n-1] = merged(l.Intervals[n-1], next)
 		return

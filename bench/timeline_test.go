@@ -48,14 +48,15 @@ func TestTimelineHoldsRatesAndQuantiles(t *testing.T) {
 // Memory is bounded, and nothing is lost by it.
 func TestTimelineIsBounded(t *testing.T) {
 	var l Timeline
-	blue, green := answers("blue", 10, ms), answers("green", 20, ms)
+	blue, green := newInterval(answers("blue", 10, ms), 0, 1), newInterval(answers("green", 20, ms), 0, 1)
 	const n = 3*MaxIntervals + 1
 	for i := range n {
 		part := blue
 		if i%2 == 1 {
 			part = green
 		}
-		l.Add(part, time.Duration(i)*s, time.Duration(i+1)*s)
+		part.At = float64(i + 1)
+		l.add(part)
 	}
 	if len(l.Intervals) > MaxIntervals {
 		t.Errorf("%d intervals, want %d at most", len(l.Intervals), MaxIntervals)
