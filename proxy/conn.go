@@ -276,6 +276,20 @@ func (c *conn) run() {
 	c.hangUp()
 }
 
+// handOver is socket's, under the eyes of the watch.
+func (c *conn) handOver() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.socket.handOver(); err != nil {
+		return err
+	}
+	c.strand = newGoroutineStrand()
+	if c.reason != reasonNone {
+		c.interrupt()
+	}
+	return nil
+}
+
 // hangUp ends the connection.
 func (c *conn) hangUp() {
 	hard := c.cut && c.hard

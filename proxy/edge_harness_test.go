@@ -34,6 +34,7 @@ type setup struct {
 	top       string   // top-level lines
 	log       io.Writer
 	options   func(*proxy.Options)
+	blocks    bool // the test itself blocks event loops
 }
 
 // running is a proxy that serves.
@@ -41,13 +42,14 @@ type running struct {
 	*proxy.Proxy
 	addr string
 	yaml string
+	logs *lockedBuffer
 }
 
 // start runs a proxy until the end of the test.
 func start(t testing.TB, s setup) *running {
 	t.Helper()
-	r := &running{yaml: s.render()}
 	logs := &lockedBuffer{}
+	r := &running{yaml: s.render(), logs: logs}
 	log, _, err := telemetry.NewLogger("debug", logs)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +82,9 @@ func start(t testing.TB, s setup) *running {
 		}
 	})
 	eventually(t, "the listener", func() bool { return len(r.Addrs()) == 1 })
+	if !s.blocks {
+		proxy.GuardLoops(t, r.Proxy)
+	}
 	r.addr = r.Addrs()[0].String()
 	return r
 }

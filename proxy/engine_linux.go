@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,13 +25,17 @@ type engines struct {
 	loops  []*loop
 	failed error // why there are none
 	ended  bool
+
+	blocked  atomic.Uint64 // loops, so far
+	dog      watchdog      // the watch's, and so is
+	reported time.Time     // when a blocked loop was last reported
 }
 
 func newEngines(p *Proxy, count int) *engines {
 	if count <= 0 {
 		count = runtime.GOMAXPROCS(0)
 	}
-	return &engines{p: p, count: count}
+	return &engines{p: p, count: count, dog: watchdog{patience: 1}}
 }
 
 // lanes is how many lanes connections to endpoints have: one for goroutines, one for each loop.
@@ -67,6 +72,9 @@ func (g *engines) running() []*loop {
 	return g.loops
 }
 
+// blockedCount is how often a loop was found blocked.
+func (g *engines) blockedCount() uint64 { return g.blocked.Load() }
+
 // started returns the loops that are running.
 func (g *engines) started() []*loop {
 	g.mu.Lock()
@@ -74,9 +82,11 @@ func (g *engines) started() []*loop {
 	return g.loops
 }
 
-// sweep wakes what waits for a moment on the loops. The watch calls it.
+// sweep looks after the loops and wakes what waits for a moment on them. The watch calls it.
 func (g *engines) sweep() {
-	for _, l := range g.started() {
+	loops := g.started()
+	g.guard(loops)
+	for _, l := range loops {
 		if l.waiting.Load() > 0 {
 			l.post(l.expire)
 		}

@@ -15,6 +15,7 @@ func (g *engines) lanes() int             { return 1 }
 func (g *engines) sweep()                 {}
 func (g *engines) prune(f func(lane int)) { f(goroutineLane) }
 func (g *engines) stop()                  {}
+func (g *engines) blockedCount() uint64   { return 0 }
 func (l *listener) take() error           { return l.takeForGoroutine() }
 
 type rawListener struct{}

@@ -177,15 +177,37 @@ func (c *loopConn) close() {
 	c.closeNow()
 }
 
-func (c *loopConn) closeNow() {
-	if c.closed {
-		return
+// leave takes c off its loop. What it has received and nobody has read stays to be read.
+func (c *loopConn) leave() (*netConn, error) {
+	// Closing would not do: the descriptor that package net makes of this one keeps it registered.
+	err := unix.EpollCtl(c.l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
+	c.unlist()
+	f := os.NewFile(uintptr(c.fd), "connection")
+	defer f.Close()
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
+	n, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return newNetConn(n.(*net.TCPConn))
+}
+
+// unlist ends c's being one of the loop's connections.
+func (c *loopConn) unlist() {
 	c.closed = true
 	if c.client {
 		c.l.clients.Add(-1)
 	}
 	c.l.forget(c)
+}
+
+func (c *loopConn) closeNow() {
+	if c.closed {
+		return
+	}
+	c.unlist()
 	_ = unix.Close(c.fd)
 }
 

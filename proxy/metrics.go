@@ -17,11 +17,11 @@ var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .2
 type collector struct {
 	p *Proxy
 
-	requests, duration, spillover, badRequests, retries, panics *prometheus.Desc
-	attempts, attemptDuration                                   *prometheus.Desc
-	variantWeight, endpointWeight, inflight, healthy, ejected   *prometheus.Desc
-	connections, endpointConnections, accessDropped             *prometheus.Desc
-	generation, reloadOK, reloadTime                            *prometheus.Desc
+	requests, duration, spillover, badRequests, retries, panics   *prometheus.Desc
+	attempts, attemptDuration                                     *prometheus.Desc
+	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
+	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
+	generation, reloadOK, reloadTime                              *prometheus.Desc
 }
 
 // Collector returns the weir_* families of the data path.
@@ -47,6 +47,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		connections:         d("connections", "Connections open from clients."),
 		endpointConnections: d("endpoint_connections", "Connections open to an endpoint.", "pool", "endpoint"),
 		accessDropped:       d("access_log_dropped_total", "Lines of the access log dropped because its output was too slow."),
+		loopsBlocked:        d("loops_blocked_total", "Times an event loop was found blocked for at least 0.1 s: a bug, or a machine out of breath."),
 		generation:          d("config_generation", "Number of the last change that was applied."),
 		reloadOK:            d("config_last_reload_successful", "1 when the last configuration given to weir was applied, 0 when it was rejected."),
 		reloadTime:          d("config_last_reload_timestamp_seconds", "When a configuration was last applied, in seconds since 1970."),
@@ -58,7 +59,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
-		c.accessDropped, c.generation, c.reloadOK, c.reloadTime,
+		c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
 		ch <- d
 	}
@@ -94,6 +95,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.p.access != nil {
 		count(c.accessDropped, c.p.access.Dropped())
 	}
+	count(c.loopsBlocked, c.p.engines.blockedCount())
 	gauge(c.generation, float64(t.generation))
 	reload := c.p.reloads.Load()
 	gauge(c.reloadOK, bit(reload.ok))

@@ -104,6 +104,21 @@ func (s *socket) open(d descriptor, ops *SocketOps) {
 	s.nowFn = s.nowStep
 }
 
+// handOver moves the connection to the goroutine engine, for what the loops do not serve: tunnels. Its
+// strand calls it and ends; whoever goes on with it has a goroutine of its own. After an error it is closed.
+func (s *socket) handOver() error {
+	l, ok := s.descriptor.(interface{ leave() (*netConn, error) })
+	if !ok {
+		return nil
+	}
+	d, err := l.leave()
+	if err != nil {
+		return err
+	}
+	s.descriptor, s.fused = d, true
+	return nil
+}
+
 // read returns at least one byte or an error; io.EOF when the peer ended the connection.
 func (s *socket) read(p []byte) (int, error) {
 	s.rbuf, s.n, s.err = p, 0, nil

@@ -1,0 +1,262 @@
+//go:build linux
+
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"weir/config"
+)
+
+// loopProxy is a proxy on one event loop, whatever engine the other tests run on.
+func loopProxy(t *testing.T, pool string, endpoints ...string) *Proxy {
+	t.Helper()
+	yaml := fmt.Sprintf("engine: loop\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n  p: {probe: off, endpoints: %q%s}\nroutes: [{name: all, split: {p: 1}}]\n",
+		endpoints, pool)
+	cfg, err := config.Parse("loop.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := New(Options{Loops: 1})
+	if _, _, err := p.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Serve(context.Background()) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = p.Shutdown(ctx)
+		<-done
+	})
+	return p
+}
+
+// onLoop runs f on the proxy's loop and waits for it.
+func onLoop(p *Proxy, f func()) {
+	done := make(chan bool)
+	p.engines.started()[0].post(func() { f(); close(done) })
+	<-done
+}
+
+// watched returns the client connections that the watch knows.
+func (p *Proxy) watched() (all []*conn) {
+	p.watch.each(func(c *conn) { all = append(all, c) })
+	return all
+}
+
+func fixedEndpoint(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })}
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return ln.Addr().String()
+}
+
+// TestHandOver: a connection leaves its loop between two requests, once with a request already waiting in
+// it, and goes on where it was, on a goroutine. So does one to an endpoint.
+func TestHandOver(t *testing.T) {
+	p := loopProxy(t, "", fixedEndpoint(t))
+	nc, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	br := bufio.NewReader(nc)
+	get := func(path string) {
+		t.Helper()
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(resp.Body); string(body) != path {
+			t.Errorf("answered with %q, want %q", body, path)
+		}
+	}
+	ask := func(path string) { fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path) }
+	ask("/loop")
+	get("/loop")
+	var c *conn
+	var e *epConn
+	for idle := false; !idle; { // the answer is out before the coroutine ends
+		onLoop(p, func() {
+			c = p.watched()[0]
+			idle = c.descriptor.(*loopConn).idle != nil
+		})
+	}
+	onLoop(p, func() {
+		ask("/waiting") // is in the socket by now, and announced to the loop, which does not look
+		e = p.table.Load().pools[0].Endpoints()[0].Transport.(*transport).lane(1).newest()
+		if err := errors.Join(c.handOver(), e.handOver()); err != nil {
+			t.Error(err)
+		}
+	})
+	go c.run()
+	get("/waiting")
+	ask("/goroutine")
+	get("/goroutine")
+	if n := p.engines.started()[0].clients.Load(); n != 0 {
+		t.Errorf("%d clients on the loop, want 0", n)
+	}
+	buf := make([]byte, 4096)
+	n, _, err := e.exchange([]byte("GET /endpoint HTTP/1.1\r\nHost: h\r\n\r\n"), buf, true)
+	if err != nil || string(buf[max(n-9, 0):n]) != "/endpoint" {
+		t.Errorf("the endpoint's connection: %q, %v", buf[:n], err)
+	}
+	e.close()
+}
+
+// TestLoopDial: connections are made, refused and given up as by a goroutine, and the loop goes on.
+func TestLoopDial(t *testing.T) {
+	p := loopProxy(t, "", "127.0.0.1:1")
+	nc, err := net.Dial("tcp", p.Addrs()[0].String()) // starts the loop
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for len(p.watched()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	full := fullListener(t)
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := netip.MustParseAddrPort(dead.Addr().String())
+	_ = dead.Close()
+	for _, tt := range []struct {
+		address netip.AddrPort
+		want    error
+	}{
+		{netip.MustParseAddrPort(fixedEndpoint(t)), nil},
+		{refused, syscall.ECONNREFUSED},
+		{full, os.ErrDeadlineExceeded},
+	} {
+		result := make(chan error)
+		l := p.engines.started()[0]
+		l.post(func() {
+			l.clients.Add(1) // the loop must not end before the coroutine
+			l.start(func(s strand) {
+				d, err := s.dial(tt.address, 150*time.Millisecond)
+				if err == nil {
+					d.close()
+				}
+				l.clients.Add(-1)
+				go func() { result <- err }()
+			})
+		})
+		if err := <-result; !errors.Is(err, tt.want) {
+			t.Errorf("dial %v: %v, want %v", tt.address, err, tt.want)
+		}
+	}
+}
+
+// fullListener has a full backlog: the system leaves further handshakes unanswered.
+func fullListener(t *testing.T) netip.AddrPort {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port))
+	for range 2 {
+		if c, err := net.DialTimeout("tcp", a.String(), 100*time.Millisecond); err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+	}
+	return a
+}
+
+// TestLaneEvictsAnothersIdle: with all connections open and one idle on another lane, that one makes room.
+func TestLaneEvictsAnothersIdle(t *testing.T) {
+	addr, _ := listenTCP(t)
+	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 3, nil)
+	tr.configure(transportSettings{max: 2, idle: 2, connectTimeout: time.Second})
+	one, two := laneStrand{newGoroutineStrand(), 1}, laneStrand{newGoroutineStrand(), 2}
+	a, err := tr.get(one, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.put(a)
+	for range 2 {
+		if _, err := tr.get(two, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if open, idle := tr.connections(); open != 2 || idle != 0 {
+		t.Errorf("%d open, %d idle; want 2, 0", open, idle)
+	}
+}
+
+// TestLanesHandOverPlaces: many strands of two lanes share two connections, and none waits in vain.
+func TestLanesHandOverPlaces(t *testing.T) {
+	addr, _ := listenTCP(t)
+	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 3, nil)
+	tr.configure(transportSettings{max: 2, idle: 2, connectTimeout: 30 * time.Second})
+	var most, inUse atomic.Int64
+	errs := make(chan error)
+	for i := range 8 {
+		go func() {
+			s := laneStrand{newGoroutineStrand(), 1 + i%2}
+			for n := range 200 {
+				e, err := tr.get(s, n%7 == 0)
+				if err != nil {
+					errs <- err
+					return
+				}
+				if u := inUse.Add(1); u > most.Load() {
+					most.Store(u)
+				}
+				inUse.Add(-1)
+				if n%5 == 0 {
+					tr.drop(e)
+				} else {
+					tr.put(e)
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range 8 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if most.Load() > 2 {
+		t.Errorf("%d connections in use at once, want 2 at most", most.Load())
+	}
+	tr.close()
+	if open, idle := tr.connections(); open != 0 || idle != 0 || len(tr.waiters) != 0 {
+		t.Errorf("%d open, %d idle, %d waiters left", open, idle, len(tr.waiters))
+	}
+}
+
+// laneStrand is a goroutine that says it belongs to a lane.
+type laneStrand struct {
+	goroutineStrand
+	of int
+}
+
+func (s laneStrand) lane() int { return s.of }
