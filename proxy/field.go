@@ -25,21 +25,22 @@ type fields struct {
 	ndrops int
 	bare   bool // some line ends in LF alone: the lines must be written anew
 
-	length      int64 // Content-Length, -1 without
-	chunked     bool
-	coded       bool // in another way than just chunked
-	closes      bool // Connection: close
-	keepAlive   bool // Connection: keep-alive
-	expect      span
-	host        span
-	requestID   span
-	traceparent span
-	proto       span // X-Forwarded-Proto
-	fhost       span // X-Forwarded-Host
-	forwarded   bool // there is an X-Forwarded-For
-	trailer     bool // there is a Trailer
-	nominated   [maxDrops]span
-	nnominated  int
+	length         int64 // Content-Length, -1 without
+	chunked        bool
+	coded          bool // in another way than just chunked
+	closes         bool // Connection: close
+	keepAlive      bool // Connection: keep-alive
+	expect         span
+	host           span
+	requestID      span
+	traceparent    span
+	proto          span // X-Forwarded-Proto
+	fhost          span // X-Forwarded-Host
+	forwarded      int  // how many X-Forwarded-For there are
+	firstForwarded span // the first of them
+	trailer        bool // there is a Trailer
+	nominated      [maxDrops]span
+	nnominated     int
 }
 
 // problem is what makes a head unacceptable; "" when nothing does.
@@ -76,7 +77,7 @@ func (f *fields) read(b []byte, at, end int, from side) problem {
 // pass walks the lines once; the first nominated of f.nominated are known from an earlier pass.
 func (f *fields) pass(b []byte, at, end int, from side, nominated int) problem {
 	f.ndrops, f.bare, f.nnominated = 0, false, 0
-	f.length, f.chunked, f.coded, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, false, false
+	f.length, f.chunked, f.coded, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, 0, false
 	f.expect, f.host, f.requestID, f.traceparent, f.proto, f.fhost = span{}, span{}, span{}, span{}, span{}, span{}
 	for count := 0; at < end; count++ {
 		if count == maxFields {
@@ -177,7 +178,10 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 		drop = equalFold(name, "http2-settings") || from == fromEndpoint && equalFold(name, "x-weir-variant")
 	case 15:
 		if from == fromClient && equalFold(name, "x-forwarded-for") {
-			f.forwarded, drop = true, true
+			if f.forwarded++; f.forwarded == 1 {
+				f.firstForwarded = trim(b, colon+1, stop)
+			}
+			drop = true
 		}
 	case 16:
 		if from == fromClient && equalFold(name, "x-forwarded-host") {

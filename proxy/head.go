@@ -47,7 +47,7 @@ func (r *request) appendFraming(b []byte) []byte {
 func (r *request) appendForwarded(b, host []byte) []byte {
 	b = append(b, "X-Forwarded-For: "...)
 	trusted := len(r.table.trusted) > 0 && r.table.trusts(r.c.peer)
-	if trusted && r.fields.forwarded {
+	if trusted && r.fields.forwarded > 0 {
 		n := len(b)
 		if b = r.forwardedFor(b); len(b) > n {
 			b = append(b, ", "...)

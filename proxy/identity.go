@@ -108,10 +108,13 @@ func (t *table) trusts(a netip.Addr) bool {
 // believe finds the client's address: the peer, or, behind trusted proxies, the rightmost address of
 // X-Forwarded-For that is not one of them.
 func (r *request) believe() {
-	if !r.fields.forwarded || len(r.table.trusted) == 0 || !r.table.trusts(r.c.peer) {
+	if r.fields.forwarded == 0 || len(r.table.trusted) == 0 || !r.table.trusts(r.c.peer) {
 		return
 	}
-	list := r.forwardedFor(nil)
+	list := r.fields.firstForwarded.in(r.raw)
+	if r.fields.forwarded > 1 {
+		list = r.forwardedFor(nil)
+	}
 	for len(list) > 0 {
 		one := list
 		if i := bytes.LastIndexByte(list, ','); i >= 0 {
@@ -119,7 +122,7 @@ func (r *request) believe() {
 		} else {
 			list = nil
 		}
-		a, err := netip.ParseAddr(string(bytes.TrimSpace(one)))
+		a, err := netip.ParseAddr(unsafeString(bytes.TrimSpace(one)))
 		if err != nil {
 			return // what stands left of it cannot be believed either
 		}
@@ -132,6 +135,9 @@ func (r *request) believe() {
 
 // forwardedFor appends the values of all X-Forwarded-For fields, joined by commas.
 func (r *request) forwardedFor(dst []byte) []byte {
+	if r.fields.forwarded == 1 {
+		return append(dst, bytes.TrimSpace(r.fields.firstForwarded.in(r.raw))...)
+	}
 	from := len(dst)
 	for raw := r.raw; len(raw) > 0; {
 		nl := bytes.IndexByte(raw, '\n')

@@ -222,6 +222,16 @@ type routeQuery struct {
 	method []byte
 	header func(name string) []byte
 	cost   int
+
+	name  string // the header asked for last: of routes in a row, most ask for the same
+	value []byte
+}
+
+func (q *routeQuery) headerValue(name string) []byte {
+	if name != q.name {
+		q.name, q.value = name, q.header(name)
+	}
+	return q.value
 }
 
 func (r *router) findByHost(host, path []byte, q *routeQuery) int {
@@ -303,7 +313,7 @@ func (q *routeQuery) holds(c *candidate) bool {
 		return false
 	}
 	for i := range c.headers {
-		v := q.header(c.headers[i].Name)
+		v := q.headerValue(c.headers[i].Name)
 		if v == nil || string(v) != c.headers[i].Value {
 			return false
 		}

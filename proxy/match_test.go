@@ -316,22 +316,6 @@ func TestMatchAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkMatch(b *testing.B) {
-	for _, n := range []int{10, 100, 1000} {
-		routes, requests := manyRoutes(n)
-		r := newRouter(routes)
-		for i, kind := range []string{"host", "exact", "prefix"} {
-			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
-				host, path, method := []byte(requests[i][0]), []byte(requests[i][1]), []byte("POST")
-				b.ReportAllocs()
-				for b.Loop() {
-					r.match(host, path, method, nil)
-				}
-			})
-		}
-	}
-}
-
 // TestSortCandidates pins the tie rule: more conditions, then file order.
 func TestSortCandidates(t *testing.T) {
 	h := []config.Header{{Name: "A", Value: "1"}}

@@ -20,36 +20,52 @@ func normalisePath(dst, target []byte) (path []byte, ok bool) {
 	if len(target) == 0 || target[0] != '/' {
 		return nil, false
 	}
-	end, plain := len(target), true
-	for i, c := range target {
-		switch {
-		case c == '?':
-			end = i
-		case c <= ' ' || c == 0x7f || c == '#':
+	path, query := target, []byte(nil)
+	if end := bytes.IndexByte(target, '?'); end >= 0 {
+		path, query = target[:end], target[end:]
+	}
+	plain := true
+	for i, c := range path {
+		switch targetByte[c] {
+		case byteBad:
 			return nil, false
-		case c == '%':
-			plain = false
-		case c == '/' || c == '.':
+		case bytePath:
 			// "//", "/." and what follows may need work; "/.well-known" goes the long way too.
-			plain = plain && (i == 0 || target[i-1] != '/')
-		}
-		if end == i {
-			break
+			plain = plain && c != '%' && (i == 0 || path[i-1] != '/')
 		}
 	}
-	if !validQuery(target[end:]) {
+	if !validQuery(query) {
 		return nil, false
 	}
 	if plain {
-		return target[:end], true
+		return path, true
 	}
-	return rewritePath(dst, target[:end])
+	return rewritePath(dst, path)
 }
+
+// What a byte is in a request target.
+const (
+	bytePlain = iota
+	bytePath  // in a path, what normalising looks at
+	byteBad   // may not be there: controls, spaces, the start of a fragment
+)
+
+var targetByte = func() (t [256]uint8) {
+	for c := range t {
+		switch {
+		case c <= ' ' || c == 0x7f || c == '#':
+			t[c] = byteBad
+		case c == '/' || c == '.' || c == '%':
+			t[c] = bytePath
+		}
+	}
+	return t
+}()
 
 // validQuery reports whether the query has only bytes that may stand in a request target.
 func validQuery(query []byte) bool {
 	for _, c := range query {
-		if c <= ' ' || c == 0x7f || c == '#' {
+		if targetByte[c] == byteBad {
 			return false
 		}
 	}
@@ -163,7 +179,7 @@ func validHost(host []byte) bool {
 		return validIPv6(name)
 	}
 	for _, c := range name {
-		if !isRegName(c) {
+		if !regNameByte[c] {
 			return false
 		}
 	}
@@ -210,15 +226,16 @@ func validIPv6(literal []byte) bool {
 	return err == nil && addr.Is6() && addr.Zone() == ""
 }
 
-// isRegName reports whether c may stand in a registered name (RFC 3986: unreserved or a
-// sub-delimiter).
-func isRegName(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
+// regNameByte marks what may stand in a registered name (RFC 3986: unreserved or a sub-delimiter).
+var regNameByte = func() (t [256]bool) {
+	for c := range t {
+		t[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 	}
-	return c < 0x80 && bytes.IndexByte([]byte("-._~!$&'()*+,;="), c) >= 0
-}
+	for _, c := range "-._~!$&'()*+,;=" {
+		t[c] = true
+	}
+	return t
+}()
 
 // maxHostName is the longest host that can be configured (RFC 1035's 253 bytes, and room for a
 // trailing dot); a longer one matches only routes without a host.
