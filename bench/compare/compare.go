@@ -30,6 +30,7 @@ const (
 	Direct        = "direct"
 	Nginx         = "nginx"
 	HAProxy       = "haproxy"
+	Caddy         = "caddy"
 	WeirGoroutine = "weir-goroutine"
 	Weir          = "weir"
 )
@@ -38,7 +39,7 @@ const (
 const Reference = Nginx
 
 // Peers returns the names of all peers.
-func Peers() []string { return []string{Direct, Nginx, HAProxy, WeirGoroutine, Weir} }
+func Peers() []string { return []string{Direct, Nginx, HAProxy, Caddy, WeirGoroutine, Weir} }
 
 // DefaultQuota is the share of its processor that a proxy may use in a closed loop.
 const DefaultQuota = 0.6
@@ -85,6 +86,21 @@ func (o *Options) check() error {
 	return nil
 }
 
+// caddy is where Caddy is, once it was built.
+func (o *Options) caddy() string { return filepath.Join(o.Programs, "caddy") }
+
+// withoutMissing leaves Caddy out where it has not been built: that takes minutes, and is no reason to
+// compare nothing.
+func (o *Options) withoutMissing(result *Result) {
+	if !slices.Contains(o.Peers, Caddy) || executable(o.caddy()) {
+		return
+	}
+	note := fmt.Sprintf("without Caddy: there is no %s, make caddy builds it", o.caddy())
+	result.note(note)
+	o.Say(note)
+	o.Peers = slices.DeleteFunc(slices.Clone(o.Peers), func(name string) bool { return name == Caddy })
+}
+
 // Run compares and returns what it found. Nothing is left running.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.check(); err != nil {
@@ -101,6 +117,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	result := newResult(&o)
+	o.withoutMissing(result)
+	if err := o.fitIdle(result); err != nil {
+		return nil, err
+	}
 	if err := o.setups(ctx, dir, result); err != nil {
 		return nil, fmt.Errorf("%w\n(logs are in %s)", err, dir)
 	}

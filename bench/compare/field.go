@@ -37,7 +37,16 @@ type peer struct {
 	name    string
 	address string
 	version string
+	metrics string           // URL
 	process *process.Process // nil for direct
+	fresh   int64            // bytes resident before the first idle connection
+}
+
+func (p *peer) usage() (process.Usage, error) {
+	if p.process == nil {
+		return process.Usage{}, nil
+	}
+	return p.process.Usage()
 }
 
 // startField starts the endpoint and the peers for the setup of a workload, and waits until they
@@ -81,7 +90,10 @@ func startField(ctx context.Context, o *Options, dir string, quota *process.Quot
 
 // setupOf returns what all peers have in common under a workload.
 func setupOf(w Workload, dir string) (peers.Setup, error) {
-	s := peers.Setup{Dir: dir, Routes: w.paths(), Affinity: w.Users > 0, LargeBodies: w.Setup == setupBodies, Features: w.Setup == setupFeatures}
+	s := peers.Setup{
+		Dir: dir, Routes: w.paths(), Affinity: w.Users > 0, LargeBodies: w.Setup == setupBodies, Features: w.Setup == setupFeatures,
+		Clients: max(w.Idle, 1000) + idleReserve,
+	}
 	var err error
 	if s.Files, err = process.FileLimit(); err != nil {
 		return s, err
@@ -117,88 +129,6 @@ func setupOf(w Workload, dir string) (peers.Setup, error) {
 		pool("green", 10, 1)
 	}
 	return s, nil
-}
-
-// program says how to start a peer.
-type program struct {
-	find    func() (string, error)
-	files   []string // its configuration, the file it is started with first
-	version string   // the argument that makes it tell its version
-	args    func(config string) []string
-	engine  string // of weir
-	spec    process.Spec
-}
-
-func (f *field) program(name string) program {
-	weir := program{
-		find:    func() (string, error) { return filepath.Join(f.options.Programs, "weir"), nil },
-		files:   []string{"weir.yaml"},
-		version: "version",
-		args:    func(config string) []string { return []string{"serve", "-c", config} },
-	}
-	switch name {
-	case Nginx:
-		return program{
-			find: func() (string, error) { return find(name) }, files: []string{"nginx.conf"}, version: "-v",
-			args: func(config string) []string { return []string{"-e", "stderr", "-c", config} },
-			spec: process.Spec{EndsGently: true},
-		}
-	case HAProxy:
-		return program{
-			find: func() (string, error) { return find(name) }, files: []string{"haproxy.cfg", "haproxy.map"}, version: "-v",
-			args: func(config string) []string { return []string{"-db", "-f", config} },
-			spec: process.Spec{DiesOfTerm: true},
-		}
-	case WeirGoroutine:
-		weir.engine = "goroutine"
-	case Weir:
-		weir.engine = "loop"
-	}
-	if !f.engines {
-		weir.engine = ""
-	}
-	return weir
-}
-
-// startPeer starts the peer of that name.
-func (f *field) startPeer(ctx context.Context, name string) (*peer, error) {
-	p := &peer{name: name}
-	if name == Direct {
-		p.address = f.setup.Pools[0].Endpoints[0]
-		return p, nil
-	}
-	how := f.program(name)
-	path, err := how.find()
-	if err != nil {
-		return nil, err
-	}
-	if p.version, err = versionOf(ctx, path, how.version); err != nil {
-		return nil, err
-	}
-	setup := f.setup
-	setup.Engine, setup.Dir = how.engine, filepath.Join(f.dir, name)
-	for _, address := range []*string{&setup.Listen, &setup.Admin} {
-		if *address, _, err = process.FreeAddress(0); err != nil {
-			return nil, err
-		}
-	}
-	config, err := write(&setup, how.files)
-	if err != nil {
-		return nil, err
-	}
-	spec := how.spec
-	spec.Name, spec.Path, spec.Args = name, path, how.args(config)
-	if f.options.Pin {
-		spec.CPUs = []int{proxyCPU}
-	}
-	p.address = setup.Listen
-	if p.process, err = f.start(ctx, spec, p.address); err != nil {
-		return nil, err
-	}
-	if f.quota != nil {
-		err = f.quota.Add(p.process)
-	}
-	return p, err
 }
 
 // start starts a program and waits until it accepts connections.
@@ -240,30 +170,4 @@ func (f *field) stop() error { return f.group.Stop(stopGrace) }
 func knowsEngines(ctx context.Context, weir string) bool {
 	schema, err := exec.CommandContext(ctx, weir, "config", "schema").Output()
 	return err == nil && strings.Contains(string(schema), `"engine"`)
-}
-
-// find looks for a program on the path and where Debian puts servers.
-func find(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	if path := "/usr/sbin/" + name; executable(path) {
-		return path, nil
-	}
-	return "", fmt.Errorf("%s is not installed: on Debian, apt-get install --no-install-recommends %s; or leave it out of --peers", name, name)
-}
-
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&0o111 != 0
-}
-
-// versionOf returns the first line that a program says of its version.
-func versionOf(ctx context.Context, path, arg string) (string, error) {
-	out, err := exec.CommandContext(ctx, path, arg).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", path, arg, err, out)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSpace(line), nil
 }

@@ -16,9 +16,22 @@ const countFor = 500 * time.Millisecond
 
 // measure puts a peer under a load and reads what it used meanwhile. With count it then counts
 // system calls, too.
-func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (*Measurement, error) {
+func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (_ *Measurement, err error) {
+	m := &Measurement{Peer: p.name, Workload: w.Name}
+	if w.Idle > 0 {
+		idle, err := f.openIdle(ctx, m, p, w.Idle)
+		defer idle.close()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, idle.check()) }()
+	}
 	if err := f.limit(&w); err != nil {
 		return nil, err
+	}
+	if w.Setup == setupFeatures && p.metrics != "" {
+		stop := scrape(ctx, p.metrics)
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	target, err := w.target(p.address)
 	if err != nil {
@@ -36,19 +49,25 @@ func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (*
 	defer stop()
 	finished := make(chan error, 1)
 	go func() { finished <- attack.Run(load) }()
-	m := &Measurement{Peer: p.name, Workload: w.Name}
-	err = wait(ctx, f.options.Warmup, finished)
-	if err == nil {
-		err = f.observe(ctx, m, p, attack, finished)
-	}
-	if err == nil && count && p.process != nil {
-		err = countCalls(ctx, m, p, attack, finished)
-	}
-	stop()
-	if err != nil {
+	if err = f.under(ctx, m, p, attack, finished, count); err != nil {
 		return nil, err
 	}
+	stop()
 	return m, <-finished
+}
+
+// under measures while the load goes on.
+func (f *field) under(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error, count bool) error {
+	if err := wait(ctx, f.options.Warmup, finished); err != nil {
+		return err
+	}
+	if err := f.observe(ctx, m, p, attack, finished); err != nil {
+		return err
+	}
+	if !count || p.process == nil {
+		return nil
+	}
+	return p.countCalls(ctx, m, attack, finished)
 }
 
 // limit sets the quota that a workload is measured under.
@@ -126,30 +145,28 @@ func answers(attack *bench.Attack, elapsed time.Duration) (*bench.Report, error)
 }
 
 // countCalls fills m with the system calls for a request. Where they cannot be counted it says why.
-func countCalls(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error) error {
-	calls, err := p.process.CountSystemCalls()
-	if err != nil {
-		m.Uncounted = err.Error()
-		return nil
+func (p *peer) countCalls(ctx context.Context, m *Measurement, attack *bench.Attack, finished chan error) error {
+	var requests uint64
+	var failed error
+	calls, by, err := p.process.CountSystemCalls(func() error {
+		attack.Take()
+		if failed = wait(ctx, countFor, finished); failed != nil {
+			return failed
+		}
+		var report *bench.Report
+		if report, failed = answers(attack, countFor); failed == nil {
+			requests = report.Total.Requests
+		}
+		return failed
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil:
+		m.CallsBy = "none: " + err.Error()
+	default:
+		m.Calls, m.CallsBy = float64(calls)/float64(requests), by
 	}
-	defer calls.Close()
-	attack.Take()
-	before, err := calls.Count()
-	if err != nil {
-		return err
-	}
-	if err := wait(ctx, countFor, finished); err != nil {
-		return err
-	}
-	after, err := calls.Count()
-	if err != nil {
-		return err
-	}
-	report, err := answers(attack, countFor)
-	if err != nil {
-		return err
-	}
-	m.Calls = float64(after-before) / float64(report.Total.Requests)
 	return nil
 }
 

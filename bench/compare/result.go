@@ -45,9 +45,12 @@ type Measurement struct {
 	// endpoint together. A LoadBusy near 1 means that not the proxy was the limit.
 	ProxyBusy float64 `json:"proxy_busy"`
 	LoadBusy  float64 `json:"load_busy"`
-	// Calls are system calls of the proxy for a request, counted in the first round only.
-	Calls     float64 `json:"system_calls,omitempty"`
-	Uncounted string  `json:"system_calls_uncounted,omitempty"` // why there are none
+	// Calls are system calls of the proxy for a request, counted in the first round only, and
+	// CallsBy is by what: tracepoint, strace, or "none: " and why.
+	Calls   float64 `json:"system_calls,omitempty"`
+	CallsBy string  `json:"system_calls_by,omitempty"`
+	// IdleBytes is the memory of the proxy for each idle connection.
+	IdleBytes float64 `json:"idle_connection_bytes,omitempty"`
 }
 
 // Summary is a peer under a workload over all rounds. Ratios are to the reference in the same

@@ -68,7 +68,7 @@ func Workloads() []Workload {
 		small("routes", "1,000 routes", Workload{Setup: setupRoutes}),
 		small("split16", "16 variants, affinity", Workload{Setup: setupSplit, Users: users}),
 		small("endpoints", "1,000 endpoints", Workload{Setup: setupEndpoints}),
-		small("idle", "10,000 idle connections beside", Workload{Setup: setupIdle, Idle: idleConnections}),
+		small("idle", "beside 10,000 idle connections", Workload{Setup: setupIdle, Idle: idleConnections}),
 		small("features", "all features on", Workload{Setup: setupFeatures, Users: users}),
 	}
 }

@@ -18,12 +18,14 @@ var files embed.FS
 type Setup struct {
 	// Dir is a folder that the peer may write to: its log, its temporary files.
 	Dir string
-	// Listen and Admin are HOST:PORT of the peer's two listeners. Only weir has the second.
+	// Listen and Admin are IPv4:PORT of the peer's two listeners. Only weir has the second.
 	Listen, Admin string
 	// Engine of weir; empty leaves the choice to it.
 	Engine string
 	// Files is how many files the peer may have open.
 	Files uint64
+	// Clients is how many connections of clients there may be.
+	Clients int
 	// Pools are the variants of every route.
 	Pools []Pool
 	// Routes are the prefixes of the paths that are served.
@@ -36,6 +38,24 @@ type Setup struct {
 	// Features are those that a pod would have on: access log, health checks, trusted proxies,
 	// limits, timeouts, metrics.
 	Features bool
+}
+
+// upstreams is how many connections to endpoints there may be, busy and idle.
+const upstreams = 3072
+
+// Connections is how many connections there may be in all.
+func (s *Setup) Connections() int { return s.Clients + upstreams }
+
+// ListenHost is the host of Listen.
+func (s *Setup) ListenHost() string {
+	host, _, _ := strings.Cut(s.Listen, ":")
+	return host
+}
+
+// ListenPort is the port of Listen.
+func (s *Setup) ListenPort() string {
+	_, port, _ := strings.Cut(s.Listen, ":")
+	return port
 }
 
 // Pool is a variant.
@@ -76,7 +96,7 @@ func (s *Setup) Addresses() []string {
 }
 
 // Render returns the configuration file called name for a setup: nginx.conf, haproxy.cfg,
-// haproxy.map or weir.yaml.
+// haproxy.map, Caddyfile or weir.yaml.
 func Render(name string, s *Setup) ([]byte, error) {
 	t, err := template.New(name+".tmpl").Option("missingkey=error").ParseFS(files, name+".tmpl")
 	if err != nil {

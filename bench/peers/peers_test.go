@@ -11,7 +11,7 @@ import (
 func setups(dir string) map[string]*Setup {
 	small := func() *Setup {
 		return &Setup{
-			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Routes: []string{"/predict"},
+			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Clients: 1024, Routes: []string{"/predict"},
 			Pools: []Pool{
 				{Name: "blue", Version: "v1", Weight: 90, Endpoints: []string{"127.0.0.1:18001"}},
 				{Name: "green", Version: "v2", Weight: 10, Endpoints: []string{"127.0.0.1:18002"}},
@@ -21,7 +21,7 @@ func setups(dir string) map[string]*Setup {
 	all := map[string]*Setup{
 		"small": small(), "bodies": small(), "features": small(), "routes": small(), "endpoints": small(),
 		"split": {
-			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Routes: []string{"/predict"}, Affinity: true,
+			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Clients: 1024, Routes: []string{"/predict"}, Affinity: true,
 			Pools: []Pool{
 				{Name: "variant-0", Version: "v1", Weight: 1, Endpoints: []string{"127.0.0.1:18001"}},
 				{Name: "variant-1", Version: "v2", Weight: 1, Endpoints: []string{"127.0.0.1:18002"}},

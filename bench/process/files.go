@@ -4,16 +4,15 @@ package process
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // FileLimit is how many files a program started from here may have open. Programs may raise
 // their limit that far; Go programs do by themselves.
 func FileLimit() (uint64, error) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("read the limit of open files: %w", err)
 	}
-	return limit.Max, nil
+	return uint64(limit.Max), nil
 }
