@@ -10,6 +10,7 @@ import (
 
 	"weir/config"
 	"weir/internal/telemetry"
+	"weir/proxy/enginetest"
 )
 
 // What one proxied request costs is exact, so it is asserted: allocations, and system calls on
@@ -56,7 +57,7 @@ func costEndpoint(tb testing.TB, answer string) string {
 
 // costProxy is weir with everything that is on by default, affinity and the access log.
 func costProxy(tb testing.TB, endpoints ...string) (*Proxy, *SocketOps) {
-	yaml := "engine: " + testEngine() + "\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n"
+	yaml := "engine: " + enginetest.Name() + "\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n"
 	split := ""
 	for i, e := range endpoints {
 		yaml += fmt.Sprintf("  p%d: {version: v%d, endpoints: [%q], probe: off}\n", i, i, e)
@@ -123,7 +124,7 @@ func TestSystemCallsPerRequest(t *testing.T) {
 	reads, writes, peeks = ops.Reads.Load()-reads, ops.Writes.Load()-writes, ops.Peeks.Load()-peeks
 	t.Logf("per request: %.2f reads, %.2f writes, %.2f peeks", float64(reads)/n, float64(writes)/n, float64(peeks)/n)
 	looks, tries := uint64(n), uint64(3*n)
-	if testEngine() != config.EngineGoroutine {
+	if enginetest.Name() != config.EngineGoroutine {
 		looks, tries = 0, 2*n // events say what there is to read, and what there is not
 	}
 	// Client: a read that finds nothing yet, and the read; endpoint: only the read, since sending

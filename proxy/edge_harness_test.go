@@ -20,6 +20,7 @@ import (
 	"weir/config"
 	"weir/internal/telemetry"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 // The edge tests are the HTTP/1.1 rows of the table of fault classes: raw clients and scripted
@@ -117,7 +118,7 @@ func (s *setup) render() string {
 		quoted[i] = fmt.Sprintf("%q", e)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "engine: %s\nlisteners:\n  - address: \"127.0.0.1:0\"\n%s", proxy.EngineUnderTest(), indented(s.listener))
+	fmt.Fprintf(&b, "engine: %s\nlisteners:\n  - address: \"127.0.0.1:0\"\n%s", enginetest.Name(), indented(s.listener))
 	fmt.Fprintf(&b, "log: {access: {output: \"off\"}}\n%s\n", s.top)
 	fmt.Fprintf(&b, "pools:\n  blue:\n    endpoints: [%s]\n    probe: off\n    policy: round_robin\n%s", strings.Join(quoted, ", "), indented(s.pool))
 	fmt.Fprintf(&b, "routes:\n  - name: all\n    split: {blue: 1}\n%s", indented(s.route))

@@ -9,12 +9,13 @@ import (
 
 	"weir/config"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 // TestLoopBlockedIsReported: a coroutine that blocks its loop is counted, and named with its stack; the
 // other loops go on meanwhile, and the blocked one afterwards.
 func TestLoopBlockedIsReported(t *testing.T) {
-	if proxy.EngineUnderTest() == config.EngineGoroutine {
+	if enginetest.Name() == config.EngineGoroutine {
 		return // has no loops
 	}
 	release, blocked := make(chan bool), make(chan bool)

@@ -20,12 +20,13 @@ import (
 
 	"weir/backend/backendtest"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 // program is the path of the weir that TestMain built; the tests of this folder run it as a process.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) { os.Exit(enginetest.Run(func() int { return buildAndRun(m) })) }
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "weir-test-")
@@ -305,6 +306,7 @@ func endpoint(t testing.TB, name string) *backendtest.Server {
 // blueGreen is a configuration with the route predict over the pools blue and green.
 func blueGreen(blue, green *backendtest.Server, split string) string {
 	return fmt.Sprintf(`
+engine: "${WEIR_TEST_ENGINE:-auto}"
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 pools:

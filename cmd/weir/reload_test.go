@@ -90,7 +90,7 @@ func TestBadFileChangesNothingAndSaysWhy(t *testing.T) {
 	bad := strings.Replace(blueGreen(blue, green, "blue: 0, gren: 1"), "version: v1.0.0", "verzion: v1.0.0", 1)
 	writeFile(t, w.file, bad)
 	eventually(t, "the log has both faults", func() bool { return len(w.log.find(t, "was rejected")) == 2 })
-	if text := w.log.text(); !strings.Contains(text, `weir.yaml:5:10: pools.blue.verzion: `) || !strings.Contains(text, `unknown pool \"gren\" (have blue, green)`) {
+	if text := w.log.text(); !strings.Contains(text, `weir.yaml:6:10: pools.blue.verzion: `) || !strings.Contains(text, `unknown pool \"gren\" (have blue, green)`) {
 		t.Errorf("log: %s", text)
 	}
 	if !strings.Contains(w.metrics(), "weir_config_last_reload_successful 0") {

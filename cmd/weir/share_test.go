@@ -88,6 +88,7 @@ func splitConfig(t *testing.T, weights map[string]float64) string {
 		fmt.Fprintf(&split, "%s: %v, ", name, weight)
 	}
 	return fmt.Sprintf(`
+engine: "${WEIR_TEST_ENGINE:-auto}"
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 log: {access: {output: off}}

@@ -1,0 +1,53 @@
+// Package enginetest runs the tests of a package on both engines.
+package enginetest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"weir/config"
+)
+
+// Variable is the environment variable that names the engine the tests run on. Tests that start weir
+// as a program write it into their weir.yaml: engine: "${WEIR_TEST_ENGINE:-auto}".
+const Variable = "WEIR_TEST_ENGINE"
+
+// Name returns the engine that the tests run on; auto where none was chosen.
+func Name() string {
+	if e := os.Getenv(Variable); e != "" {
+		return e
+	}
+	return config.EngineAuto
+}
+
+// Run is for TestMain: it runs the tests on each engine in a process of its own, and returns the exit
+// status. With Variable set, and for benchmarks, fuzzing, lists and coverage, it calls run instead.
+func Run(run func() int) int {
+	flag.Parse()
+	if os.Getenv(Variable) != "" || once("test.bench", "test.fuzz", "test.list", "test.coverprofile") {
+		return run()
+	}
+	status := 0
+	for _, engine := range []string{config.EngineLoop, config.EngineGoroutine} {
+		again := exec.Command(os.Args[0], os.Args[1:]...)
+		again.Env = append(os.Environ(), Variable+"="+engine)
+		again.Stdout, again.Stderr = os.Stdout, os.Stderr
+		if err := again.Run(); err != nil {
+			fmt.Fprintf(os.Stderr, "on engine %s: %v\n", engine, err)
+			status = 1
+		}
+	}
+	return status
+}
+
+// once reports whether a flag asks for something that is done once.
+func once(names ...string) bool {
+	for _, n := range names {
+		if f := flag.Lookup(n); f != nil && f.Value.String() != "" {
+			return true
+		}
+	}
+	return false
+}
