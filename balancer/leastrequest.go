@@ -13,7 +13,8 @@ const (
 	sampled = 8
 )
 
-// leastRequest takes the endpoint with the fewest requests in flight for its weight.
+// leastRequest takes the endpoint with the fewest requests in flight for its weight, in a pool of
+// more than scanAll of them the best of sampled ones.
 type leastRequest struct {
 	members []member
 	alias   alias

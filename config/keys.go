@@ -90,7 +90,7 @@ func poolsShape() shape[[]Pool] {
 			key("endpoints", endpointsShape(), func(p *Pool) *[]Endpoint { return &p.Endpoints },
 				"Where the model servers listen: HOST:PORT, or a mapping with address and weight. Host names are resolved at load and every 10 s; the last good answer is kept.").must(),
 			key("policy", choiceShape("policy", Policies()), func(p *Pool) *string { return &p.Policy },
-				"How an endpoint is picked: round_robin (smooth weighted), least_request (fewest in flight by weight), two_choices (the less busy of two at random) or random."),
+				"How an endpoint is picked: round_robin (smooth weighted), least_request (fewest in flight by weight; beyond 64 endpoints, of eight at random), two_choices (the less busy of two at random) or random."),
 			key("probe", probeShape(), func(p *Pool) **Probe { return &p.Probe },
 				"The active health check of every endpoint. The word off turns it off: then an endpoint always counts as healthy."),
 			key("connections", connectionsShape(), func(p *Pool) *Connections { return &p.Connections },

@@ -16,9 +16,9 @@ import (
 
 type variantKey struct{ route, pool string }
 
-// resolveTimeout bounds the first look-up of endpoint names, so that a slow name server holds neither
-// the start nor a reload up for long. What it leaves open the pools look up while they run.
 const (
+	// resolveTimeout bounds the first look-up of endpoint names, so that a slow name server holds neither
+	// the start nor a reload up for long. What it leaves open the pools look up while they run.
 	resolveTimeout = 5 * time.Second
 	resolveAtOnce  = 16 // pools; each asks for up to 16 names at once
 )
