@@ -36,7 +36,8 @@ type loop struct {
 	round uint32      // of the last connection: tells an event of a closed one from one of its slot's next
 
 	free  []*worker
-	timed []*worker // those in park
+	timed []*worker   // those in park
+	again []*loopConn // whose coroutines gave others a turn
 
 	// How many client connections the loop has, and how many workers are in park; anybody may read.
 	clients, waiting atomic.Int64
@@ -125,6 +126,7 @@ func (l *loop) run() {
 		if posts {
 			l.runPosts()
 		}
+		l.resumeAgain()
 	}
 	for _, w := range l.free {
 		w.stop()
@@ -143,6 +145,17 @@ func (l *loop) discard() {
 	_ = unix.Close(l.epoll)
 }
 
+// resumeAgain gives those who let others have a turn theirs, once.
+func (l *loop) resumeAgain() {
+	n := len(l.again)
+	for i := range n {
+		if c := l.again[i]; !c.closed {
+			c.proceed()
+		}
+	}
+	l.again = l.again[:copy(l.again, l.again[n:])]
+}
+
 // at finds the connection of an event; nil when it is closed by now.
 func (l *loop) at(e *unix.EpollEvent) *loopConn {
 	if e.Fd < 0 {
@@ -156,16 +169,27 @@ func (l *loop) at(e *unix.EpollEvent) *loopConn {
 
 // wait waits for events and returns how many there are.
 func (l *loop) wait() int {
+	if len(l.again) > 0 {
+		return l.poll(0)
+	}
 	if l.keeps {
 		for range rawWaits {
-			n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events[0])), eventsAtOnce, rawWait, 0, 0)
-			if e == 0 && n > 0 {
-				return int(n)
+			if n := l.poll(rawWait); n > 0 {
+				return n
 			}
 			safepoint()
 		}
 	}
 	n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events[0])), eventsAtOnce, math.MaxUint64, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// poll waits for events for at most so many ms, without telling the scheduler.
+func (l *loop) poll(ms uintptr) int {
+	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events[0])), eventsAtOnce, ms, 0, 0)
 	if e != 0 {
 		return 0
 	}
@@ -253,6 +277,7 @@ type worker struct {
 	wait func(struct{}) bool // lets the loop go on
 	task func(strand)
 
+	reads int // since it was resumed
 	woken atomic.Bool
 	until time.Time // in timed
 }
@@ -284,6 +309,7 @@ func (w *worker) run(yield func(struct{}) bool) {
 // resume runs the coroutine until it waits again or is done. The loop calls it.
 func (w *worker) resume() {
 	w.l.turn.Add(1)
+	w.reads = 0
 	w.next()
 	w.l.turn.Add(1)
 }

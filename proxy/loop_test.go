@@ -260,3 +260,47 @@ type laneStrand struct {
 }
 
 func (s laneStrand) lane() int { return s.of }
+
+// TestLoopTakesTurns: a connection with much to read does not keep its loop from others.
+func TestLoopTakesTurns(t *testing.T) {
+	p := loopProxy(t, "", "127.0.0.1:1")
+	nc, err := net.Dial("tcp", p.Addrs()[0].String()) // starts the loop
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for len(p.watched()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	addr, conns := listenTCP(t)
+	const pieces = 10 * readsAtOnce
+	var order []string
+	finished := make(chan bool)
+	l := p.engines.started()[0]
+	l.post(func() {
+		l.clients.Add(1)
+		l.start(func(s strand) {
+			defer func() { l.clients.Add(-1); close(finished) }()
+			d, err := s.dial(addr, time.Second)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var so socket
+			so.open(d, nil)
+			_, _ = (<-conns).Write(make([]byte, pieces)) // all of it is there before the first read
+			l.post(func() { order = append(order, "other") })
+			for range pieces {
+				if _, err := so.read(make([]byte, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+			order = append(order, "reader")
+			d.close()
+		})
+	})
+	<-finished
+	if len(order) != 2 || order[0] != "other" {
+		t.Errorf("order %v, want the other before the reader is done", order)
+	}
+}

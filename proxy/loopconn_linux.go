@@ -77,6 +77,10 @@ func (c *loopConn) block(why waiting) {
 	c.waits = forNothing
 }
 
+// readsAtOnce is how many reads a coroutine may make before it lets the others have a turn, however much
+// there is to read.
+const readsAtOnce = 8
+
 func (c *loopConn) Read(step func(fd uintptr) bool) error {
 	for {
 		switch {
@@ -84,7 +88,11 @@ func (c *loopConn) Read(step func(fd uintptr) bool) error {
 			return os.ErrDeadlineExceeded
 		case !c.ready:
 			c.block(forRead)
+		case c.owner.reads >= readsAtOnce:
+			c.l.again = append(c.l.again, c)
+			c.block(forRead)
 		case step(uintptr(c.fd)):
+			c.owner.reads++
 			return nil
 		default:
 			c.ready = false
