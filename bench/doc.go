@@ -7,8 +7,10 @@
 // a [Tally] adds the results up per variant (the X-Weir-Variant field of the answer), and a
 // [Report] puts them into words.
 //
-// The same seed gives the same schedule, the same users and the same images in the same order,
-// whichever connection carries them.
+// The same seed gives the same schedule, the same users and the same bodies in the same order,
+// whichever connection carries them. A [Schedule] describes when requests are due, by rate or as
+// recorded; a [Search] looks for the highest rate that keeps an [Objective]. A report also judges
+// the split it saw ([Split]) and the generator itself ([Generator]).
 //
 // The package speaks HTTP/1.1 over clear TCP with a client of its own, which costs less CPU than
 // the general ones: generator, proxy and endpoint often share one machine. It imports no other

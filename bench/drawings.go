@@ -115,7 +115,7 @@ func (d *drawings) quantilesOverTime() template.HTML {
 	}{
 		{"max", "s4", func(q *Quantiles) float64 { return q.Max }},
 		{"p99", "s2", func(q *Quantiles) float64 { return q.P99 }},
-		{"p90", "s6", func(q *Quantiles) float64 { return q.P90 }},
+		{"p90", "s5", func(q *Quantiles) float64 { return q.P90 }},
 		{"p50", "s1", func(q *Quantiles) float64 { return q.P50 }},
 	} {
 		d.add(c, q.name, q.class, func(i *Interval) float64 {
