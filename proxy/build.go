@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -117,6 +118,9 @@ func (p *Proxy) resolve(pools []*pool) {
 
 // build makes the table of cfg over these pools out of what is in force, and leaves that as it is.
 func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, error) {
+	if cfg.Engine == config.EngineLoop && !haveLoops {
+		return nil, nil, errors.New("engine: loop needs Linux; want auto or goroutine")
+	}
 	t := &table{
 		cfg: cfg, generation: old.generation + 1, router: newRouter(cfg.Routes),
 		pools: pools, trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},

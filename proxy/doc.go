@@ -3,13 +3,24 @@
 //
 // The path of a request, in the order of the files:
 //
-//	listener.go  accept → conn.go  one client connection, given to fasthttp for parsing
+//	listener.go  accept → conn.go  one client connection; fasthttp parses its heads
 //	request.go   check → match → admit → choose → attempt → account: one straight function
 //	attempt.go   one exchange with one endpoint, over transport.go (its connections)
 //	head.go      request and response heads, byte for byte        body.go  bodies, relayed
 //	watch.go     one sweep for all timeouts and for clients that went away
 //
 // Everything a request reads is one immutable Table behind one atomic pointer (table.go); build.go
-// makes a new one from a configuration and hands the live state over. The request path is written
-// as blocking code over socket.go, which is the seam to the engine underneath.
+// makes a new one from a configuration and hands the live state over.
+//
+// The request path is written as blocking code over socket.go, which is the seam to the engine
+// underneath: descriptor is a connection, strand what its code waits on beside its own sockets.
+//
+//	goroutine.go         a goroutine for each connection, parked in the runtime's poller
+//	engine_linux.go      accepts for the event loops, starts and ends them
+//	loop_linux.go        one loop: its events, and the coroutines that requests run in
+//	loopconn_linux.go    one connection of a loop
+//	watchdog_linux.go    finds what blocks a loop
+//
+// What runs on a loop may wait only by its strand and its sockets. Locks are held for moments; anything
+// that takes longer (a name server, a disk, a channel) belongs elsewhere, or behind the strand.
 package proxy

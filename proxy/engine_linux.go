@@ -15,6 +15,9 @@ import (
 	"weir/config"
 )
 
+// haveLoops says that the system has what event loops need.
+const haveLoops = true
+
 // engines are what client connections run on: goroutines, which need no keeping, and the loops, which
 // start when the first connection is for them.
 type engines struct {

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// haveLoops: see Linux's.
+const haveLoops = false
+
 // engines: the event loops need Linux's epoll, so here goroutines serve all connections.
 type engines struct{}
 

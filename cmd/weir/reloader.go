@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -112,7 +113,7 @@ func (r *reloader) apply(by string, cfg *config.Config) (uint64, error) {
 	}
 	r.current.Store(&inForce{cfg, generation})
 	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation),
-		zap.Strings("changes", append(changes, ownChanges(before.cfg, cfg)...)))
+		zap.Strings("changes", shortened(append(changes, ownChanges(before.cfg, cfg)...))))
 	return generation, nil
 }
 
@@ -124,6 +125,16 @@ func (r *reloader) reject(by string, err error) (uint64, error) {
 			zap.String("by", by), zap.String("fault", fault), zap.Uint64("generation", generation))
 	}
 	return generation, err
+}
+
+// shownChanges is how many changes a line of the log names.
+const shownChanges = 50
+
+func shortened(changes []string) []string {
+	if len(changes) <= shownChanges {
+		return changes
+	}
+	return append(changes[:shownChanges:shownChanges], fmt.Sprintf("and %d more", len(changes)-shownChanges))
 }
 
 // ownChanges are the changes of what the proxy does not know.
