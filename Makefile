@@ -39,6 +39,25 @@ build: ## bin/weir, bin/weir-backend and bin/weir-bench
 run: setup-run build ## the demonstration: two versions of a model behind weir, under load
 	@exec bin/weir-bench demo $(if $(DURATION),--duration $(DURATION))
 
+.PHONY: bench
+bench: setup build caddy ## compare with nginx, HAProxy and Caddy under every load, minutes: docs/benchmark.*, the README's tables
+	bin/weir-bench compare --workloads all --rounds 3 --duration 1500ms -o json > docs/benchmark.json.new
+	@mv docs/benchmark.json.new docs/benchmark.json
+	bin/weir-bench compare --from docs/benchmark.json -o html > docs/benchmark.html
+	bin/weir-bench compare --from docs/benchmark.json -o markdown --into README.md
+	@bin/weir-bench compare --from docs/benchmark.json
+
+.PHONY: bench-quick
+bench-quick: setup build ## compare with nginx and HAProxy on small requests, under a minute; writes nothing
+	bin/weir-bench compare --workloads a,b,f --peers direct,nginx,haproxy,weir-goroutine,weir --rounds 2 --duration 1s
+
+.PHONY: caddy
+caddy: bin/caddy ## bin/caddy, for make bench: from its Go module, minutes the first time
+
+bin/caddy: bench/peers/caddy/go.mod bench/peers/caddy/main.go
+	@echo "building Caddy from its Go module: minutes the first time"
+	cd bench/peers/caddy && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o ../../../bin/caddy .
+
 .PHONY: test
 test: setup build ## every test, then the demonstration for 20 seconds
 	$(GO) test ./...

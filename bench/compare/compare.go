@@ -121,7 +121,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.fitIdle(result); err != nil {
 		return nil, err
 	}
-	if err := o.setups(ctx, dir, result); err != nil {
+	for _, w := range o.Workloads {
+		result.Workloads = append(result.Workloads, w.load())
+	}
+	err = o.setups(ctx, dir, result)
+	if ctx.Err() != nil {
+		return nil, errors.Join(errors.New("interrupted"), os.RemoveAll(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w\n(logs are in %s)", err, dir)
 	}
 	result.summarize()
@@ -134,6 +141,7 @@ func (o *Options) setups(ctx context.Context, dir string, result *Result) (err e
 	if o.Quota > 0 {
 		var reason error
 		if quota, reason = process.NewQuota(); reason != nil {
+			result.Quota = 0
 			result.note(fmt.Sprintf("closed loops without a quota, so the proxy may not have been the limit: %v", reason))
 		} else {
 			defer func() { err = errors.Join(err, quota.Close()) }()

@@ -163,7 +163,7 @@ func (p *peer) countCalls(ctx context.Context, m *Measurement, attack *bench.Att
 	case failed != nil:
 		return failed
 	case err != nil:
-		m.CallsBy = "none: " + err.Error()
+		m.CallsBy = callsNone + err.Error()
 	default:
 		m.Calls, m.CallsBy = float64(calls)/float64(requests), by
 	}

@@ -8,10 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
-
-	"weir/bench"
 )
 
 // Result of a comparison, in the shape of its JSON.
@@ -23,10 +20,19 @@ type Result struct {
 	Seconds      float64           `json:"seconds"` // of a measurement
 	Rounds       int               `json:"rounds"`
 	Versions     map[string]string `json:"versions"` // by peer
-	Workloads    map[string]string `json:"workloads"`
-	Summary      []Summary         `json:"summary"`
+	Workloads    []Load            `json:"workloads"`
 	Notes        []string          `json:"notes,omitempty"`
+	Summary      []Summary         `json:"summary"`
 	Measurements []Measurement     `json:"measurements"`
+}
+
+// Load describes a workload in a result.
+type Load struct {
+	Name   string `json:"name"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Closed bool   `json:"closed"` // a closed loop, which shall find the proxy at its limit
+	Idle   int    `json:"idle,omitempty"`
 }
 
 // Measurement is one peer under one workload in one round.
@@ -42,7 +48,7 @@ type Measurement struct {
 	P99      float64 `json:"p99_ms"`
 	Lag      float64 `json:"generator_lag_p50_ms"`
 	// ProxyBusy and LoadBusy are shares of a processor: the proxy's, and that of generator and
-	// endpoint together. A LoadBusy near 1 means that not the proxy was the limit.
+	// endpoint together.
 	ProxyBusy float64 `json:"proxy_busy"`
 	LoadBusy  float64 `json:"load_busy"`
 	// Calls are system calls of the proxy for a request, counted in the first round only, and
@@ -53,8 +59,8 @@ type Measurement struct {
 	IdleBytes float64 `json:"idle_connection_bytes,omitempty"`
 }
 
-// Summary is a peer under a workload over all rounds. Ratios are to the reference in the same
-// round, and nil for direct, which has no proxy.
+// Summary is a peer under a workload over all rounds. Ratios are to another peer in the same
+// round; nil for direct, which has no proxy, and where the other was not measured.
 type Summary struct {
 	Peer      string  `json:"peer"`
 	Workload  string  `json:"workload"`
@@ -67,8 +73,12 @@ type Summary struct {
 	ProxyBusy float64 `json:"proxy_busy"`
 	LoadBusy  float64 `json:"load_busy"`
 	Calls     float64 `json:"system_calls,omitempty"`
+	CallsBy   string  `json:"system_calls_by,omitempty"`
+	IdleBytes float64 `json:"idle_connection_bytes,omitempty"`
 	CPURatio  *Spread `json:"cpu_ratio"`
 	P50Ratio  *Spread `json:"p50_ratio"`
+	// CPUToHAProxy is CPURatio with HAProxy in place of the reference.
+	CPUToHAProxy *Spread `json:"cpu_ratio_haproxy"`
 }
 
 // Spread is the median of a ratio over the rounds, and its range.
@@ -78,58 +88,87 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
+// String writes the median and, where it is one, the range: 0.85 (0.80–0.90).
+func (s *Spread) String() string {
+	if s == nil {
+		return ""
+	}
+	if s.Min == s.Max {
+		return fmt.Sprintf("%.2f", s.Median)
+	}
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
+}
+
 func newResult(o *Options) *Result {
-	r := &Result{
+	return &Result{
 		Date: time.Now().UTC(), System: fmt.Sprintf("%s/%s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
 		Pinned: o.Pin, Quota: o.Quota, Seconds: o.Duration.Seconds(), Rounds: o.Rounds,
-		Versions: map[string]string{}, Workloads: map[string]string{},
+		Versions: map[string]string{},
 	}
-	for _, w := range o.Workloads {
-		r.Workloads[w.Name] = w.String()
-	}
-	return r
 }
 
 func (r *Result) note(text string) { r.Notes = append(r.Notes, text) }
 
-// summarize fills the summary from the measurements, in the order in which they came first.
+// Read reads what [Result.JSON] wrote.
+func Read(from io.Reader) (*Result, error) {
+	var r Result
+	if err := json.NewDecoder(from).Decode(&r); err != nil {
+		return nil, fmt.Errorf("not the JSON of a comparison: %w", err)
+	}
+	if len(r.Measurements) == 0 || len(r.Workloads) == 0 {
+		return nil, fmt.Errorf("the JSON of no comparison: %d measurements of %d workloads", len(r.Measurements), len(r.Workloads))
+	}
+	r.summarize()
+	return &r, nil
+}
+
+// JSON writes the result as one indented JSON object.
+func (r *Result) JSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// summarize fills the summary from the measurements, in the order of workloads and peers.
 func (r *Result) summarize() {
 	type key struct{ workload, peer string }
 	groups := map[key][]Measurement{}
-	var order []key
 	for _, m := range r.Measurements {
-		k := key{m.Workload, m.Peer}
-		if groups[k] == nil {
-			order = append(order, k)
-		}
-		groups[k] = append(groups[k], m)
+		groups[key{m.Workload, m.Peer}] = append(groups[key{m.Workload, m.Peer}], m)
 	}
-	slices.SortStableFunc(order, func(a, b key) int {
-		return cmp.Or(place(a.workload)-place(b.workload), slices.Index(Peers(), a.peer)-slices.Index(Peers(), b.peer))
-	})
-	for _, k := range order {
-		own, reference := groups[k], groups[key{k.workload, Reference}]
-		s := Summary{Peer: k.peer, Workload: k.workload}
-		s.CPU = median(own, func(m Measurement) float64 { return m.CPU })
-		s.Switches = median(own, func(m Measurement) float64 { return m.Switches })
-		s.Resident = int64(median(own, func(m Measurement) float64 { return float64(m.Resident) }))
-		s.Rate = median(own, func(m Measurement) float64 { return m.Rate })
-		s.P50 = median(own, func(m Measurement) float64 { return m.P50 })
-		s.P99 = median(own, func(m Measurement) float64 { return m.P99 })
-		s.ProxyBusy = median(own, func(m Measurement) float64 { return m.ProxyBusy })
-		s.LoadBusy = median(own, func(m Measurement) float64 { return m.LoadBusy })
-		s.Calls = own[0].Calls
-		if k.peer != Direct {
-			s.CPURatio = ratios(own, reference, func(m Measurement) float64 { return m.CPU })
-			s.P50Ratio = ratios(own, reference, func(m Measurement) float64 { return m.P50 })
+	r.Summary = nil
+	for _, w := range r.Workloads {
+		for _, peer := range Peers() {
+			if own := groups[key{w.Name, peer}]; len(own) > 0 {
+				r.Summary = append(r.Summary, summary(own, groups[key{w.Name, Reference}], groups[key{w.Name, HAProxy}]))
+			}
 		}
-		r.Summary = append(r.Summary, s)
 	}
 }
 
-// place of a workload among all.
-func place(name string) int {
-	return slices.IndexFunc(Workloads(), func(w Workload) bool { return w.Name == name })
+// summary sums up the measurements of a peer under a workload, given those of the peers that
+// ratios are to.
+func summary(own, reference, haproxy []Measurement) Summary {
+	cpu := func(m Measurement) float64 { return m.CPU }
+	p50 := func(m Measurement) float64 { return m.P50 }
+	s := Summary{
+		Peer: own[0].Peer, Workload: own[0].Workload,
+		CPU:       median(own, cpu),
+		Switches:  median(own, func(m Measurement) float64 { return m.Switches }),
+		Resident:  int64(median(own, func(m Measurement) float64 { return float64(m.Resident) })),
+		Rate:      median(own, func(m Measurement) float64 { return m.Rate }),
+		P50:       median(own, p50),
+		P99:       median(own, func(m Measurement) float64 { return m.P99 }),
+		ProxyBusy: median(own, func(m Measurement) float64 { return m.ProxyBusy }),
+		LoadBusy:  median(own, func(m Measurement) float64 { return m.LoadBusy }),
+		IdleBytes: median(own, func(m Measurement) float64 { return m.IdleBytes }),
+		Calls:     own[0].Calls, CallsBy: own[0].CallsBy,
+	}
+	if s.Peer != Direct {
+		s.CPURatio, s.P50Ratio = ratios(own, reference, cpu), ratios(own, reference, p50)
+		s.CPUToHAProxy = ratios(own, haproxy, cpu)
+	}
+	return s
 }
 
 func median(list []Measurement, of func(Measurement) float64) float64 {
@@ -165,54 +204,60 @@ func ratios(own, reference []Measurement, of func(Measurement) float64) *Spread 
 	return &Spread{Median: middle(values), Min: slices.Min(values), Max: slices.Max(values)}
 }
 
-func (m *Measurement) line() string {
-	return fmt.Sprintf("round %d, %s, %-8s %6.1f µs CPU, %5.2f switches a request; %7.0f/s, p50 %s, p99 %s",
-		m.Round, m.Workload, m.Peer, m.CPU, m.Switches, m.Rate, bench.FormatMS(m.P50), bench.FormatMS(m.P99))
-}
-
-// JSON writes the result as one indented JSON object.
-func (r *Result) JSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(r)
-}
-
-// Text writes the summary as a table for each workload.
-func (r *Result) Text(w io.Writer) error {
-	b := &strings.Builder{}
-	pinned := "not pinned"
-	if r.Pinned {
-		pinned = "the proxy alone on one processor, generator and endpoint on another"
+// find returns the summary of a peer under a workload, or nil.
+func (r *Result) find(workload, peer string) *Summary {
+	i := slices.IndexFunc(r.Summary, func(s Summary) bool { return s.Workload == workload && s.Peer == peer })
+	if i < 0 {
+		return nil
 	}
-	fmt.Fprintf(b, "%s, %s; %s\n", r.Date.Format(time.DateOnly), r.System, pinned)
-	for _, name := range []string{Weir, Nginx, HAProxy} {
-		if v := r.Versions[name]; v != "" {
-			fmt.Fprintf(b, "%s: %s\n", name, v)
+	return &r.Summary[i]
+}
+
+// measured returns the proxies that were measured, in the order of [Peers].
+func (r *Result) measured() []string {
+	var names []string
+	for _, peer := range Peers() {
+		if peer != Direct && slices.ContainsFunc(r.Summary, func(s Summary) bool { return s.Peer == peer }) {
+			names = append(names, peer)
 		}
 	}
-	fmt.Fprintf(b, "medians of %d rounds of %.0f s; ratios to %s in the same round, and their range\n", r.Rounds, r.Seconds, Reference)
-	workload := ""
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	return names
+}
+
+// callsNone begins [Measurement].CallsBy where system calls were not counted.
+const callsNone = "none: "
+
+// Bounds of what a closed loop is for.
+const (
+	// atLimit is the part of its quota that a proxy at its limit uses.
+	atLimit = 0.9
+	// loadAtLimit is the share of their processor with which generator and endpoint are the limit.
+	loadAtLimit = 0.97
+)
+
+// doubts says what a reader must know of the figures of a workload: for which proxies a closed loop
+// did not do what it is for, to find the proxy at its limit; and how system calls were counted where
+// it was not by the kernel.
+func (r *Result) doubts(w Load) []string {
+	var doubts []string
+	limit := cmp.Or(r.Quota, 1)
 	for _, s := range r.Summary {
-		if s.Workload != workload {
-			workload = s.Workload
-			_ = t.Flush() // a strings.Builder does not fail
-			fmt.Fprintf(b, "\n%s\n", r.Workloads[workload])
-			fmt.Fprintf(t, "\tCPU µs\t÷ %s\t\tswitches\tcalls\tbusy\tload\tp50\t÷ %s\t\tp99\trate\tmemory\t\n", Reference, Reference)
+		if s.Workload != w.Name || s.Peer == Direct {
+			continue
 		}
-		s.row(t)
+		switch {
+		case !w.Closed:
+		case s.LoadBusy >= loadAtLimit:
+			doubts = append(doubts, fmt.Sprintf("%s: generator and endpoint (%.0f %% busy) were the limit, not the proxy", s.Peer, 100*s.LoadBusy))
+		case r.Pinned && s.ProxyBusy < atLimit*limit:
+			doubts = append(doubts, fmt.Sprintf("%s: used %.0f %% of the processor and may use %.0f %%, so it was not at its limit", s.Peer, 100*s.ProxyBusy, 100*limit))
+		}
+		switch reason, uncounted := strings.CutPrefix(s.CallsBy, callsNone); {
+		case uncounted:
+			doubts = append(doubts, fmt.Sprintf("%s: system calls were not counted: %s", s.Peer, reason))
+		case s.CallsBy == "strace":
+			doubts = append(doubts, s.Peer+": * counted by strace, under which a program is slow and meets other loads")
+		}
 	}
-	_ = t.Flush()
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func (s *Summary) row(w io.Writer) {
-	if s.CPURatio == nil {
-		fmt.Fprintf(w, "%s\t\t\t\t\t\t\t%.0f%%\t%s\t\t\t%s\t%.0f/s\t\t\n", s.Peer, 100*s.LoadBusy, bench.FormatMS(s.P50), bench.FormatMS(s.P99), s.Rate)
-		return
-	}
-	fmt.Fprintf(w, "%s\t%.1f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.0f%%\t%.0f%%\t%s\t%.2f\t%.2f–%.2f\t%s\t%.0f/s\t%.0f MB\t\n",
-		s.Peer, s.CPU, s.CPURatio.Median, s.CPURatio.Min, s.CPURatio.Max, s.Switches, s.Calls, 100*s.ProxyBusy, 100*s.LoadBusy,
-		bench.FormatMS(s.P50), s.P50Ratio.Median, s.P50Ratio.Min, s.P50Ratio.Max, bench.FormatMS(s.P99), s.Rate, float64(s.Resident)/1e6)
+	return doubts
 }

@@ -91,13 +91,20 @@ func Find(names []string) ([]Workload, error) {
 // Saturates reports whether the workload is as much as the proxy can take.
 func (w *Workload) Saturates() bool { return w.Rate == 0 }
 
-// String describes the workload.
-func (w *Workload) String() string {
+// load describes the workload in a result.
+func (w *Workload) load() Load {
 	load := "as fast as answers come"
 	if w.Rate > 0 {
 		load = fmt.Sprintf("Poisson arrivals at %g/s", w.Rate)
 	}
-	return fmt.Sprintf("%s: %s; POST of %d B, answer of %d B, %d connections, %s", w.Name, w.Title, w.RequestBody, w.ResponseBody, w.Connections, load)
+	title := w.Title
+	if w.Idle > 0 {
+		title = fmt.Sprintf("beside %d idle connections", w.Idle)
+	}
+	return Load{
+		Name: w.Name, Title: title, Closed: w.Saturates(), Idle: w.Idle,
+		Detail: fmt.Sprintf("%s; POST of %d B, answer of %d B, %d connections, %s", title, w.RequestBody, w.ResponseBody, w.Connections, load),
+	}
 }
 
 // target returns what to send to a proxy.

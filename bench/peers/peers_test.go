@@ -2,6 +2,10 @@ package peers
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"weir/config"
@@ -47,6 +51,45 @@ func TestWeirConfigIsValid(t *testing.T) {
 		}
 		if _, err := config.Parse("weir.yaml", text); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+	}
+}
+
+// The programs themselves take their configurations, without a warning.
+func TestPeersTakeTheirConfigurations(t *testing.T) {
+	check := map[string]func(dir string) []string{
+		"nginx.conf": func(dir string) []string {
+			return []string{"nginx", "-t", "-q", "-e", "stderr", "-c", dir + "/nginx.conf"}
+		},
+		"haproxy.cfg": func(dir string) []string { return []string{"haproxy", "-c", "-q", "-f", dir + "/haproxy.cfg"} },
+	}
+	// Caddy takes minutes to build, so that it is checked where that was done.
+	if caddy, err := filepath.Abs(filepath.Join("..", "..", "bin", "caddy")); err != nil {
+		t.Fatal(err)
+	} else if _, err := os.Stat(caddy); err == nil {
+		check["Caddyfile"] = func(dir string) []string {
+			return []string{caddy, "validate", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
+		}
+	}
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
+	for name, s := range setups(t.TempDir()) {
+		for _, file := range []string{"nginx.conf", "haproxy.cfg", "haproxy.map", "Caddyfile"} {
+			text, err := Render(file, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(s.Dir, file), text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for file, command := range check {
+			args := command(s.Dir)
+			cmd := exec.Command(args[0], args[1:]...)
+			cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+s.Dir, "XDG_CONFIG_HOME="+s.Dir)
+			out, err := cmd.CombinedOutput()
+			if err != nil || strings.Contains(strings.ToLower(string(out)), "warn") {
+				t.Errorf("%s, %s: %v: %s", name, file, err, out)
+			}
 		}
 	}
 }

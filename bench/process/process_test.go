@@ -38,6 +38,11 @@ func TestMain(m *testing.M) {
 	case "plain": // leaves SIGTERM to the kernel
 		fmt.Println("plain")
 		select {}
+	case "spinner": // uses all the processor it gets
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		for len(stop) == 0 {
+		}
 	case "broken":
 		for i := range 100 {
 			fmt.Println("line", i)

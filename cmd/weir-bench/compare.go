@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,17 +24,28 @@ type compareOptions struct {
 	warmup, duration time.Duration
 	pin              bool
 	quota            float64
-	output           string
+	from, output     string
+	into             string
 }
+
+// allWorkloads stands for the names of all.
+const allWorkloads = "all"
 
 func compareCommand() *cobra.Command {
 	var o compareOptions
 	cmd := &cobra.Command{
 		Use:   "compare",
 		Short: "Measure weir against other proxies doing the same work",
-		Long: `Measure the CPU time of weir, nginx and HAProxy for a request, doing the same work with the
-same endpoint. They take turns within a round, so that a machine whose speed drifts hurts
-all alike, and only ratios within a round count. Configurations: bench/peers.`,
+		Long: `Measure the CPU time, the system calls, the context switches and the latency of weir (with
+both of its engines), nginx, HAProxy and Caddy for a request, doing the same work with the same
+endpoint. They take turns within a round, so that a machine whose speed drifts hurts all alike,
+and only ratios within a round count. Their configurations are in bench/peers.
+
+Workloads:
+` + workloadList(),
+		Example: `  weir-bench compare --workloads a,b,f --rounds 5
+  weir-bench compare --workloads all -o json > benchmark.json
+  weir-bench compare --from benchmark.json -o markdown --into README.md`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runCompare(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -38,44 +53,93 @@ all alike, and only ratios within a round count. Configurations: bench/peers.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.peers, "peers", compare.Peers(), "what to compare")
-	f.StringSliceVar(&o.workloads, "workloads", []string{"a", "f"}, "a, b, c: 64, 8, 512 connections as fast as answers come; d: 150 KB up; f: 2,500/s")
+	f.StringSliceVar(&o.workloads, "workloads", []string{"a", "b", "f"}, "which of the above, or "+allWorkloads)
 	f.IntVar(&o.rounds, "rounds", 5, "how often every peer is measured under every workload")
 	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before each measurement")
 	f.DurationVar(&o.duration, "duration", 3*time.Second, "of each measurement")
 	f.BoolVar(&o.pin, "pin", true, "give the proxy a processor to itself, generator and endpoint another")
-	f.Float64Var(&o.quota, "quota", compare.DefaultQuota, "share of a processor that a proxy may use in closed loops, so that it is the limit; 0 for all")
-	f.StringVarP(&o.output, "output", "o", "text", "text or json")
+	f.Float64Var(&o.quota, "quota", compare.DefaultQuota, "share of a processor that a proxy may use in closed loops, so that it is the limit; 0 for no limit")
+	f.StringVar(&o.from, "from", "", "measure nothing: read what -o json wrote to this `FILE`")
+	f.StringVar(&o.into, "into", "", "put the output into this `FILE`, between the lines "+compare.TablesBegin+" and "+compare.TablesEnd)
+	f.StringVarP(&o.output, "output", "o", "text", strings.Join(compare.Formats(), ", "))
 	return cmd
 }
 
+// workloadList describes the workloads, one a line.
+func workloadList() string {
+	var b strings.Builder
+	for _, w := range compare.Workloads() {
+		fmt.Fprintf(&b, "  %-10s %s\n", w.Name, w.Title)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
 func runCompare(ctx context.Context, o compareOptions, out, messages io.Writer) error {
-	if o.output != "text" && o.output != "json" {
-		return fmt.Errorf("output %q: must be text or json", o.output)
+	if !slices.Contains(compare.Formats(), o.output) {
+		return fmt.Errorf("output %q: must be one of %s", o.output, strings.Join(compare.Formats(), ", "))
 	}
-	options := compare.Options{
-		Peers: o.peers, Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Pin: o.pin, Quota: o.quota,
-		Say: func(line string) { fmt.Fprintln(messages, line) },
+	if slices.Contains(o.workloads, allWorkloads) {
+		o.workloads = nil
+		for _, w := range compare.Workloads() {
+			o.workloads = append(o.workloads, w.Name)
+		}
 	}
-	var err error
-	if options.Workloads, err = compare.Find(o.workloads); err != nil {
+	workloads, err := compare.Find(o.workloads)
+	if err != nil {
 		return err
 	}
-	executable, err := os.Executable()
+	result, err := o.result(ctx, workloads, messages)
 	if err != nil {
 		return failure{err}
 	}
-	options.Programs = filepath.Dir(executable)
-	result, err := compare.Run(ctx, options)
-	if err != nil {
+	var b bytes.Buffer
+	if err := result.Write(&b, o.output); err != nil {
 		return failure{err}
 	}
-	if o.output == "json" {
-		err = result.JSON(out)
+	if o.into != "" {
+		err = splice(o.into, b.Bytes())
 	} else {
-		err = result.Text(out)
+		_, err = out.Write(b.Bytes())
 	}
 	if err != nil {
 		return failure{err}
 	}
 	return nil
+}
+
+// result measures, or reads what was measured before.
+func (o *compareOptions) result(ctx context.Context, workloads []compare.Workload, messages io.Writer) (*compare.Result, error) {
+	if o.from != "" {
+		f, err := os.Open(o.from)
+		if err != nil {
+			return nil, err
+		}
+		result, err := compare.Read(f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.from, err)
+		}
+		return result, nil
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return compare.Run(ctx, compare.Options{
+		Programs: filepath.Dir(executable), Peers: o.peers, Workloads: workloads,
+		Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Pin: o.pin, Quota: o.quota,
+		Say: func(line string) { fmt.Fprintln(messages, line) },
+	})
+}
+
+// splice puts tables into a document.
+func splice(path string, tables []byte) error {
+	document, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	document, err = compare.Splice(document, tables)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return os.WriteFile(path, document, 0o644)
 }
