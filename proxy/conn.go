@@ -251,16 +251,15 @@ func (c *conn) firstFailed(err error) error {
 func (c *conn) turn(s strand) {
 	c.strand = s
 	s.own(c.descriptor)
-	if c.wakened() && c.converse() {
-		c.strand = nil
-		c.descriptor.(idler).await(c.task)
+	if c.wakened() && c.converse() && c.descriptor.(idler).await(c.task) {
 		return
 	}
 	c.hangUp()
 }
 
-// idler is a descriptor that can wait without a strand: task is started when there is news of it.
-type idler interface{ await(task func(strand)) }
+// idler is a descriptor that can wait without a strand: task is started when there is news of it. await
+// returns false where nothing can be waited for any more.
+type idler interface{ await(task func(strand)) bool }
 
 // wakened ends the time without buffers; false when something else than a first byte has ended it.
 func (c *conn) wakened() bool {

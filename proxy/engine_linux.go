@@ -100,7 +100,7 @@ func (g *engines) sweep() {
 func (g *engines) prune(f func(lane int)) {
 	f(goroutineLane)
 	for i, l := range g.started() {
-		l.post(func() { f(1 + i) })
+		_ = l.post(func() { f(1 + i) })
 	}
 }
 
@@ -138,7 +138,11 @@ func (l *listener) takeForLoop(loops []*loop) error {
 	}
 	l.p.connections.Add(1)
 	lp.clients.Add(1)
-	lp.post(func() { l.welcome(lp, fd, from.Addr()) })
+	if !lp.post(func() { l.welcome(lp, fd, from.Addr()) }) { // weir is ending
+		_ = unix.Close(fd)
+		lp.clients.Add(-1)
+		l.gone()
+	}
 	return nil
 }
 
@@ -154,10 +158,8 @@ func (l *listener) welcome(lp *loop, fd int, peer netip.Addr) {
 	d.client = true
 	c := l.newConn(d, peer)
 	c.task = c.turn
-	d.await(c.task)
-	if lp.ending {
-		d.interrupted.Store(true)
-		d.proceed()
+	if !d.await(c.task) { // weir is ending
+		lp.start(func(s strand) { s.own(d); c.hangUp() })
 	}
 }
 

@@ -47,6 +47,7 @@ type loop struct {
 	mu     sync.Mutex
 	posts  []func()
 	posted bool
+	deaf   bool // takes no more posts
 	ended  chan struct{}
 	ending bool // everything fails from now on
 }
@@ -80,17 +81,20 @@ func newLoop(index int, keeps bool) (*loop, error) {
 	return l, nil
 }
 
-// post has f run by the loop, soon, from anywhere.
-func (l *loop) post(f func()) {
+// post has f run by the loop, soon, from anywhere. It returns false when the loop has ended.
+func (l *loop) post(f func()) bool {
 	l.mu.Lock()
-	l.posts = append(l.posts, f)
-	first := !l.posted
-	l.posted = true
-	l.mu.Unlock()
-	if first {
-		one := [8]byte{1}
-		_, _ = unix.Write(l.event, one[:])
+	defer l.mu.Unlock()
+	if l.deaf {
+		return false
 	}
+	l.posts = append(l.posts, f)
+	if !l.posted {
+		l.posted = true
+		one := [8]byte{1}
+		_, _ = unix.Write(l.event, one[:]) // under the lock: the descriptor is closed once nothing can be posted
+	}
+	return true
 }
 
 func (l *loop) runPosts() {
@@ -106,7 +110,7 @@ func (l *loop) runPosts() {
 // run is the loop's goroutine, until end.
 func (l *loop) run() {
 	defer close(l.ended)
-	for !l.ending || l.busy() {
+	for !l.over() {
 		n := l.wait()
 		posts := false
 		// First all of what is known, then what follows from it: a connection to an endpoint that has
@@ -177,7 +181,6 @@ func (l *loop) wait() int {
 			if n := l.poll(rawWait); n > 0 {
 				return n
 			}
-			safepoint()
 		}
 	}
 	n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events[0])), eventsAtOnce, math.MaxUint64, 0, 0)
@@ -187,7 +190,10 @@ func (l *loop) wait() int {
 	return int(n)
 }
 
-// poll waits for events for at most so many ms, without telling the scheduler.
+// poll waits for events for at most so many ms, without telling the scheduler. It is a call, and so a
+// point at which the runtime, whose signal ends the wait, may stop the loop's goroutine.
+//
+//go:noinline
 func (l *loop) poll(ms uintptr) int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events[0])), eventsAtOnce, ms, 0, 0)
 	if e != 0 {
@@ -195,11 +201,6 @@ func (l *loop) poll(ms uintptr) int {
 	}
 	return int(n)
 }
-
-// safepoint is a call, and so a point at which the runtime may stop the loop's goroutine.
-//
-//go:noinline
-func safepoint() {}
 
 // adopt makes fd, a non-blocking socket, one of the loop's connections.
 func (l *loop) adopt(fd int) (*loopConn, error) {
@@ -244,8 +245,17 @@ func (l *loop) end() {
 	<-l.ended
 }
 
-// busy reports whether some client connection has not ended yet, and with it every coroutine.
-func (l *loop) busy() bool { return l.clients.Load() > 0 }
+// over ends the loop when it is to end, no client connection is left, and with them no coroutine, and
+// nothing is posted.
+func (l *loop) over() bool {
+	if !l.ending || l.clients.Load() > 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deaf = len(l.posts) == 0
+	return l.deaf
+}
 
 // expire wakes the workers whose time is over; posted by the watch while there are any.
 func (l *loop) expire() {

@@ -151,10 +151,14 @@ func (c *loopConn) interrupt() {
 }
 
 // await makes c wait without a strand; the loop starts task when there is something to read, or an
-// interrupt.
-func (c *loopConn) await(task func(strand)) {
+// interrupt. It returns false, and does not wait, when the loop is to end.
+func (c *loopConn) await(task func(strand)) bool {
+	if c.l.ending {
+		return false
+	}
 	c.owner = nil
 	c.idle = task
+	return true
 }
 
 func (c *loopConn) rest() { c.owner = nil }

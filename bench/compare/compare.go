@@ -44,6 +44,10 @@ func Peers() []string { return []string{Direct, Nginx, HAProxy, Caddy, WeirGorou
 // DefaultQuota is the share of its processor that a proxy may use in a closed loop.
 const DefaultQuota = 0.6
 
+// DefaultRest is how long connections have been idle when memory is read: a proxy may need a
+// moment to give back what a request took.
+const DefaultRest = 3 * time.Second
+
 // Options of a comparison.
 type Options struct {
 	Programs  string // folder of weir and weir-bench
@@ -52,6 +56,7 @@ type Options struct {
 	Rounds    int
 	Warmup    time.Duration // before each measurement
 	Duration  time.Duration // of each measurement
+	Rest      time.Duration // of idle connections, before the memory that they take is read
 	// Pin binds each proxy to the first processor, generator and endpoint to the second.
 	Pin bool
 	// Quota is the share of a processor that a proxy may use in closed loops; 0 is no limit.
@@ -67,7 +72,7 @@ const (
 
 func (o *Options) check() error {
 	switch {
-	case o.Rounds < 1 || o.Duration <= 0 || o.Warmup < 0:
+	case o.Rounds < 1 || o.Duration <= 0 || o.Warmup < 0 || o.Rest < 0:
 		return errors.New("at least one round of a positive duration is needed")
 	case len(o.Workloads) == 0:
 		return errors.New("at least one workload is needed")

@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// idleRest is how long connections have been idle when memory is read: a proxy may need a
-	// moment to give back what a request took.
-	idleRest = 3 * time.Second
 	// idleOpeners is how many connections are opened at once.
 	idleOpeners = 16
 	idleTimeout = 10 * time.Second
@@ -88,7 +85,7 @@ func (f *field) openIdle(ctx context.Context, m *Measurement, p *peer, n int) (i
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
 		return all, fmt.Errorf("open %d idle connections: %w", n, err)
 	}
-	if err := wait(ctx, idleRest, nil); err != nil {
+	if err := wait(ctx, f.options.Rest, nil); err != nil {
 		return all, err
 	}
 	after, err := p.usage()

@@ -126,7 +126,7 @@ func (o *compareOptions) result(ctx context.Context, workloads []compare.Workloa
 	}
 	return compare.Run(ctx, compare.Options{
 		Programs: filepath.Dir(executable), Peers: o.peers, Workloads: workloads,
-		Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Pin: o.pin, Quota: o.quota,
+		Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Rest: compare.DefaultRest, Pin: o.pin, Quota: o.quota,
 		Say: func(line string) { fmt.Fprintln(messages, line) },
 	})
 }
