@@ -128,5 +128,17 @@ func versionOf(ctx context.Context, path, arg string) (string, error) {
 		return "", fmt.Errorf("%s %s: %w: %s", path, arg, err, out)
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSpace(line), nil
+	return brief(line), nil
+}
+
+// brief takes from what a program says of its version the parts that say nothing: its name twice, where it
+// comes from, the sum of its module.
+func brief(version string) string {
+	for _, behind := range []string{" - https://", " h1:"} {
+		version, _, _ = strings.Cut(version, behind)
+	}
+	for _, before := range []string{"nginx version: nginx/", "HAProxy version "} {
+		version = strings.TrimPrefix(version, before)
+	}
+	return strings.TrimSpace(version)
 }

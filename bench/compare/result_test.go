@@ -213,6 +213,19 @@ func TestReadmeShowsTheBenchmark(t *testing.T) {
 	}
 }
 
+func TestBrief(t *testing.T) {
+	for said, want := range map[string]string{
+		"nginx version: nginx/1.22.1":                                        "1.22.1",
+		"HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/": "2.6.12-1+deb12u4 2026/10/17",
+		"v2.11.9 h1:bhZtcRKQOq0fuLvEgCdPYvUxXyGn9kzjG4lh2332DTE=":            "v2.11.9",
+		"weir v1 (go1.26.8, linux/amd64)":                                    "weir v1 (go1.26.8, linux/amd64)",
+	} {
+		if got := brief(said); got != want {
+			t.Errorf("brief(%q) = %q, want %q", said, got, want)
+		}
+	}
+}
+
 func TestRunRefuses(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	good := func() Options {
