@@ -86,6 +86,7 @@ func safe(method int) bool {
 func (r *request) attempt(fresh bool) kind {
 	c, t := r.c, r.endpoint.Transport.(*transport)
 	r.attempts++
+	c.deadline.Store(0) // the body's; until there is a connection, connect_timeout is the bound
 	for {
 		e, err := r.connection(t, fresh)
 		if err != nil {

@@ -85,7 +85,6 @@ func (r *request) uploadPiece() kind {
 	n, k := r.readBody(u.buf[at+lead : len(u.buf)-chunkTail])
 	if k == earlyAnswer {
 		r.c.forgive()
-		u.e.resume()
 	}
 	if k != success {
 		return k
@@ -121,7 +120,6 @@ func (r *request) push(e *epConn, piece []byte) kind {
 		return earlyAnswer
 	case reasonEarly:
 		c.forgive()
-		e.resume()
 		return earlyAnswer
 	}
 	return r.endpointFailed(false)

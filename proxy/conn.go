@@ -131,6 +131,9 @@ func (c *conn) converse() (idle bool) {
 			in.msg.Reset()
 			in.msg.Header.DisableNormalizing()
 		}
+		if !c.fused {
+			c.descriptor.(breather).breathe()
+		}
 	}
 	c.req = nil
 	in.br.Reset(nil)
@@ -257,6 +260,9 @@ func (c *conn) turn(s strand) {
 	c.hangUp()
 }
 
+// breather is a descriptor whose strand shares a processor with others, and lets them go on in between.
+type breather interface{ breathe() }
+
 // idler is a descriptor that can wait without a strand: task is started when there is news of it. await
 // returns false where nothing can be waited for any more.
 type idler interface{ await(task func(strand)) bool }
@@ -349,6 +355,9 @@ func (c *conn) forgive() {
 	c.reason = reasonNone
 	c.deadline.Store(0)
 	c.resume()
+	if c.ep != nil {
+		c.ep.resume()
+	}
 	c.mu.Unlock()
 }
 

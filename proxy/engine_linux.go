@@ -219,6 +219,7 @@ func setOptions(fd int) {
 	for _, o := range [...]struct{ level, name, value int }{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}, // urgent bytes are bytes
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle.Seconds())},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval.Seconds())},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAlive.Count},

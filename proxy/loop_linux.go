@@ -153,8 +153,10 @@ func (l *loop) discard() {
 func (l *loop) resumeAgain() {
 	n := len(l.again)
 	for i := range n {
-		if c := l.again[i]; !c.closed {
-			c.proceed()
+		c := l.again[i]
+		c.queued = false
+		if c.waits == forRead {
+			c.owner.resume()
 		}
 	}
 	l.again = l.again[:copy(l.again, l.again[n:])]

@@ -28,6 +28,7 @@ type loopConn struct {
 	owner   *worker // who uses it; nil while nobody does
 	waits   waiting // for what owner is blocked
 	dialing bool    // owner is parked until it is connected
+	queued  bool    // in the loop's again
 	// idle is the task of a client connection between two requests: whatever happens starts it.
 	idle func(strand)
 }
@@ -58,7 +59,7 @@ func (c *loopConn) note(events uint32) {
 func (c *loopConn) proceed() {
 	interrupted := c.interrupted.Load()
 	switch {
-	case c.waits == forRead && (c.ready || interrupted), c.waits == forWrite && (c.writable || interrupted):
+	case c.waits == forRead && (c.ready && !c.queued || interrupted), c.waits == forWrite && (c.writable || interrupted):
 		c.owner.resume()
 	case c.dialing && c.writable:
 		c.owner.woken.Store(true)
@@ -89,14 +90,29 @@ func (c *loopConn) Read(step func(fd uintptr) bool) error {
 		case !c.ready:
 			c.block(forRead)
 		case c.owner.reads >= readsAtOnce:
-			c.l.again = append(c.l.again, c)
-			c.block(forRead)
+			c.giveTurn()
 		case step(uintptr(c.fd)):
 			c.owner.reads++
 			return nil
 		default:
 			c.ready = false
 		}
+	}
+}
+
+// giveTurn lets the other coroutines go on first.
+func (c *loopConn) giveTurn() {
+	if !c.queued {
+		c.queued = true
+		c.l.again = append(c.l.again, c)
+	}
+	c.block(forRead)
+}
+
+// breathe gives others a turn now and then between requests that need no waiting.
+func (c *loopConn) breathe() {
+	if c.owner.reads++; c.owner.reads >= readsAtOnce {
+		c.giveTurn()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type lane struct {
 // waiter is a request that found all connections in use.
 type waiter struct {
 	strand strand
+	since  time.Time
 	served bool    // under the transport's mu: e is its connection, or, when nil, it may dial one
 	e      *epConn // of its lane
 }
@@ -153,7 +155,7 @@ func (t *transport) evict() bool {
 
 // wait is for a connection that another request gives back, or for the right to dial one.
 func (t *transport) wait(s strand, settings *transportSettings) (*epConn, error) {
-	w := &waiter{strand: s}
+	w := &waiter{strand: s, since: time.Now()}
 	t.mu.Lock()
 	t.waiting.Add(1)
 	t.waiters = append(t.waiters, w)
@@ -199,15 +201,16 @@ func (t *transport) leave(w *waiter) bool {
 func (t *transport) hand(e *epConn) {
 	t.mu.Lock()
 	if len(t.waiters) == 0 {
+		t.open.Add(-1) // under the lock: who queues next sees the place
 		t.mu.Unlock()
 		if e != nil {
 			e.close()
 		}
-		t.open.Add(-1)
 		return
 	}
-	w := t.waiters[0]
-	t.waiters = append(t.waiters[:0], t.waiters[1:]...)
+	i := t.nextWaiter(e)
+	w := t.waiters[i]
+	t.waiters = append(t.waiters[:i], t.waiters[i+1:]...)
 	t.waiting.Add(-1)
 	if e != nil && e.lane == w.strand.lane() {
 		w.e = e
@@ -217,6 +220,15 @@ func (t *transport) hand(e *epConn) {
 	w.served = true
 	t.mu.Unlock()
 	w.strand.unpark()
+}
+
+// nextWaiter is the index of the waiter that is served with e: the oldest of its lane, since another would
+// have to dial anew; but nobody waits much longer for the sake of that. Called with mu held.
+func (t *transport) nextWaiter(e *epConn) int {
+	if e == nil || time.Since(t.waiters[0].since) > t.settings.Load().connectTimeout/4 {
+		return 0
+	}
+	return max(slices.IndexFunc(t.waiters, func(w *waiter) bool { return w.strand.lane() == e.lane }), 0)
 }
 
 // dial opens a connection; its place in open is already taken.
@@ -252,7 +264,7 @@ func (t *transport) put(e *epConn) {
 		return
 	}
 	l := t.lane(e.lane)
-	limit := t.keep()
+	limit := t.keep(e.lane)
 	l.mu.Lock()
 	if t.closed.Load() || len(l.idle) >= limit {
 		l.mu.Unlock()
@@ -269,7 +281,10 @@ func (t *transport) put(e *epConn) {
 }
 
 // keep is how many connections a lane keeps idle: the loops share the limit out.
-func (t *transport) keep() int {
+func (t *transport) keep(lane int) int {
+	if lane == goroutineLane {
+		return t.settings.Load().idle
+	}
 	loops := max(len(t.lanes)-1, 1)
 	return (t.settings.Load().idle + loops - 1) / loops
 }
@@ -296,18 +311,18 @@ func (t *transport) release() {
 // under way finish.
 func (t *transport) close() {
 	t.closed.Store(true)
-	t.trim(0)
+	t.trim(func(int) int { return 0 })
 }
 
-// trim closes idle connections beyond so many in a lane.
-func (t *transport) trim(limit int) {
+// trim closes the idle connections of each lane beyond its limit.
+func (t *transport) trim(limit func(lane int) int) {
 	for i := range t.lanes {
 		l := t.lanes[i].Load()
 		if l == nil {
 			continue
 		}
 		l.mu.Lock()
-		surplus := len(l.idle) - limit
+		surplus := len(l.idle) - limit(i)
 		l.mu.Unlock()
 		for _, e := range l.oldest(surplus) {
 			t.drop(e)
@@ -320,7 +335,7 @@ func (t *transport) trim(limit int) {
 func (t *transport) configure(s transportSettings) {
 	t.settings.Store(&s)
 	t.closed.Store(false)
-	t.trim(t.keep())
+	t.trim(t.keep)
 }
 
 // connections is the number of open and of idle connections.
