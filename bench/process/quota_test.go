@@ -119,7 +119,9 @@ func TestQuotaHoldsAProgram(t *testing.T) {
 		return
 	}
 	g := newGroup(t)
-	p := start(t, g, spec("spinner"))
+	s := spec("spinner")
+	s.DiesOfTerm = true // it may not have come to catch it, with the little that it gets
+	p := start(t, g, s)
 	if err := q.Add(p); err != nil {
 		t.Fatal(err)
 	}
