@@ -166,3 +166,35 @@ func TestEdgeShutdown(t *testing.T) {
 	}
 	ep.noneOpen(t)
 }
+
+// TestEdgeCancelInFlight: Serve ends with its context, at once, whatever a request still waits for.
+func TestEdgeCancelInFlight(t *testing.T) {
+	arrived, release := make(chan bool), make(chan bool)
+	ep := newEndpoint(t, func(s *served) {
+		for s.request() != nil {
+			arrived <- true
+			<-release
+		}
+	})
+	defer close(release)
+	cfg := setup{endpoints: []string{ep.addr}}
+	p := proxy.New(proxy.Options{})
+	if _, _, err := p.Apply(parse(t, cfg.render())); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Serve(ctx) }()
+	c := (&running{Proxy: p, addr: p.Addrs()[0].String()}).dial(t)
+	c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-arrived
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Serve does not end")
+	}
+}

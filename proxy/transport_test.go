@@ -152,3 +152,14 @@ func TestTransportPrunes(t *testing.T) {
 		t.Errorf("closed, but %d open and %d idle", open, idle)
 	}
 }
+
+func TestTransportKeepsTheWholeLimitForGoroutines(t *testing.T) {
+	addr, _ := listenTCP(t)
+	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 1+16, nil)
+	tr.configure(transportSettings{max: 64, idle: 32, connectTimeout: time.Second})
+	for lane, want := range map[int]int{goroutineLane: 32, 1: 2, 16: 2} {
+		if n := tr.keep(lane); n != want {
+			t.Errorf("lane %d keeps %d idle connections, want %d", lane, n, want)
+		}
+	}
+}
