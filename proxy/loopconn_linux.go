@@ -18,7 +18,7 @@ type loopConn struct {
 	slot  int32
 	round uint32
 
-	// readable and writable are what the last events said and no call has found otherwise since.
+	// ready (to be read) and writable are what the last events said and no call has found otherwise since.
 	ready, writable bool
 	gone            atomic.Bool // the peer has ended its side, or the connection
 	interrupted     atomic.Bool
