@@ -20,6 +20,7 @@ type Config struct {
 	// TrustedProxies are the networks whose X-Forwarded-* fields are believed.
 	TrustedProxies []netip.Prefix
 	Admin          Admin
+	State          State
 	Log            Log
 	// Pools in file order.
 	Pools []Pool
@@ -62,8 +63,23 @@ type ListenerLimits struct {
 
 // Admin is the second listener: API, metrics, health.
 type Admin struct {
-	// Address is HOST:PORT on loopback (until tokens arrive).
+	// Address is HOST:PORT; one that is not loopback has a TokenFile.
 	Address string
+	// TokenFile is the path of a file of tokens, absolute when it was read from a file; "" asks for
+	// none. Its content is read where the configuration is put to use, not by Load.
+	TokenFile string
+	// TLS is nil when the listener speaks plain HTTP.
+	TLS *Certificate
+}
+
+// Certificate is a certificate with its chain and its private key: the paths of two PEM files,
+// absolute when they were read from a file. Load does not read them.
+type Certificate struct{ Cert, Key string }
+
+// State is what survives a restart.
+type State struct {
+	// File is the path of the file, absolute when it was read from a file; "" keeps nothing on disk.
+	File string
 }
 
 // Log says what is written where.
@@ -100,6 +116,8 @@ type Endpoint struct {
 	Address string
 	// Weight is relative to the other endpoints of the pool; default 1, 0 takes no new requests.
 	Weight float64
+	// Capacity is what the endpoint is said to bear; 0 when nothing is said.
+	Capacity Rate
 }
 
 // Probe is an active health check: GET Path on every endpoint, once per Interval (± 10 % jitter).

@@ -7,7 +7,7 @@ import "time"
 
 // DefaultConfig is what an empty file would mean if listeners, pools and routes were not required.
 func DefaultConfig() Config {
-	return Config{Engine: EngineAuto, Admin: DefaultAdmin(), Log: DefaultLog()}
+	return Config{Engine: EngineAuto, Admin: DefaultAdmin(), State: DefaultState(), Log: DefaultLog()}
 }
 
 // DefaultListener is a listener without an address, which has no default.
@@ -20,6 +20,9 @@ func DefaultListener() Listener {
 
 // DefaultAdmin is the admin listener on loopback.
 func DefaultAdmin() Admin { return Admin{Address: "127.0.0.1:9901"} }
+
+// DefaultState is a file beside the configuration.
+func DefaultState() State { return State{File: "weir.state.json"} }
 
 // DefaultLog is the log at level info and the access log on standard output.
 func DefaultLog() Log { return Log{Level: "info", Access: AccessLog{Output: AccessStdout}} }

@@ -20,6 +20,8 @@ func fileShape() object[Config] {
 			"Networks or single addresses whose X-Forwarded-* fields are believed. Empty: nobody's."),
 		key("admin", adminShape(), func(c *Config) *Admin { return &c.Admin },
 			"The second listener: API, metrics and health."),
+		key("state", stateShape(), func(c *Config) *State { return &c.State },
+			"What survives a restart: weights, drains, rollouts and history. The word off keeps nothing on disk."),
 		key("log", logShape(), func(c *Config) *Log { return &c.Log },
 			"What is written where."),
 		key("pools", poolsShape(), func(c *Config) *[]Pool { return &c.Pools },
@@ -63,8 +65,29 @@ func networksShape() shape[[]netip.Prefix] {
 func adminShape() shape[Admin] {
 	return object[Admin]{fields: []field[Admin]{
 		key("address", listenAddressShape(), func(a *Admin) *string { return &a.Address },
-			"HOST:PORT on loopback; whoever reaches it may change weights."),
+			"HOST:PORT. Whoever reaches it may change weights, so that any address but a loopback one needs a token_file."),
+		key("token_file", pathShape(), func(a *Admin) *string { return &a.TokenFile },
+			"The path of a file of tokens, one of which every request but those for /health/ must then bring (Authorization: Bearer). A line a token: TOKEN, or NAME:read:TOKEN or NAME:write:TOKEN; # begins a comment. It is read again when it changes."),
+		key("tls", optional[Certificate]{fresh: func() (c Certificate) { return c }, inner: certificateShape()}, func(a *Admin) **Certificate { return &a.TLS },
+			"Speaks TLS 1.2 or later. Absent: plain HTTP."),
 	}}
+}
+
+// certificateShape has both files required: neither is of use alone.
+func certificateShape() shape[Certificate] {
+	return object[Certificate]{fields: []field[Certificate]{
+		key("cert", pathShape(), func(c *Certificate) *string { return &c.Cert },
+			"The path of a PEM file: the certificate, then those that lead to its authority. Both files are read again when they change.").must(),
+		key("key", pathShape(), func(c *Certificate) *string { return &c.Key },
+			"The path of a PEM file: the private key of the certificate.").must(),
+	}}
+}
+
+func stateShape() shape[State] {
+	return orOff[State]{isOff: func(s State) bool { return s.File == "" }, inner: object[State]{fields: []field[State]{
+		key("file", pathShape(), func(s *State) *string { return &s.File },
+			"The path of the file, relative to the directory of this file. Its directory must be writable: the file is replaced as a whole."),
+	}}}
 }
 
 func logShape() shape[Log] {
@@ -88,7 +111,7 @@ func poolsShape() shape[[]Pool] {
 			key("version", optionalTextShape("a version"), func(p *Pool) *string { return &p.Version },
 				"The version of the model, as shown in status and access log."),
 			key("endpoints", endpointsShape(), func(p *Pool) *[]Endpoint { return &p.Endpoints },
-				"Where the model servers listen: HOST:PORT, or a mapping with address and weight. Host names are resolved at load and every 10 s; the last good answer is kept.").must(),
+				"Where the model servers listen: HOST:PORT, or a mapping with address, weight and capacity. Host names are resolved at load and every 10 s; the last good answer is kept.").must(),
 			key("policy", choiceShape("policy", Policies()), func(p *Pool) *string { return &p.Policy },
 				"How an endpoint is picked: round_robin (smooth weighted), least_request (fewest in flight by weight; beyond 64 endpoints, of eight at random), two_choices (the less busy of two at random) or random."),
 			key("probe", probeShape(), func(p *Pool) **Probe { return &p.Probe },
@@ -102,12 +125,14 @@ func poolsShape() shape[[]Pool] {
 func endpointsShape() shape[[]Endpoint] {
 	address := func(e *Endpoint) *string { return &e.Address }
 	return list[Endpoint]{noun: "endpoint", least: 1, fresh: DefaultEndpoint, elem: brief[Endpoint]{
-		isShort: func(e *Endpoint) bool { return e.Weight == DefaultEndpoint().Weight },
+		isShort: func(e *Endpoint) bool { return *e == Endpoint{Address: e.Address, Weight: DefaultEndpoint().Weight} },
 		short:   part(endpointAddressShape(), address),
 		long: object[Endpoint]{fields: []field[Endpoint]{
 			key("address", endpointAddressShape(), address, "HOST:PORT.").must(),
 			key("weight", weightShape(), func(e *Endpoint) *float64 { return &e.Weight },
 				"Relative to the other endpoints of the pool; 0 takes no new requests."),
+			key("capacity", rateShape(), func(e *Endpoint) *Rate { return &e.Capacity },
+				"The rate of requests it bears, as in 200/s, 12000/m or 0.5/s. Absent: not known."),
 		}},
 	}}
 }

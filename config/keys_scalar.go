@@ -113,6 +113,22 @@ func weightShape() shape[float64] {
 	}
 }
 
+// rateShape is a rate that may be absent, which is 0.
+func rateShape() shape[Rate] {
+	return scalar[Rate]{
+		want: "a rate such as 200/s", optional: true, parse: ParseRate,
+		format: func(r Rate) string {
+			if r == 0 {
+				return ""
+			}
+			return r.String()
+		},
+		body: func() schema {
+			return orVariable(schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?|\.[0-9]+)/(s|m|h)$`})
+		},
+	}
+}
+
 func statusShape() shape[StatusRange] {
 	return scalar[StatusRange]{
 		want: "a status such as 200 or 200-299", numeric: []string{"!!int"},
@@ -176,6 +192,20 @@ func outputShape() shape[string] {
 			return s, nil
 		},
 		body: func() schema { return schema{"anyOf": []any{schema{"type": "string", "minLength": 1}, offSchema()}} },
+	}
+}
+
+// pathShape is the path of a file, which may be absent. Paths are resolved once the file is read.
+func pathShape() shape[string] {
+	return scalar[string]{
+		want: "the path of a file", free: true, optional: true, format: verbatim,
+		parse: func(s string) (string, error) {
+			if s == "" || strings.HasSuffix(s, "/") || strings.ContainsFunc(s, control) {
+				return "", fmt.Errorf("%q is no path of a file; write one such as /etc/weir/FILE, or relative to the directory of this file", clip(s))
+			}
+			return s, nil
+		},
+		body: func() schema { return schema{"type": "string", "minLength": 1} },
 	}
 }
 

@@ -210,13 +210,30 @@ func (d *decoder) checkStructure(n *yaml.Node, at *step) {
 
 // resolvePaths makes paths independent of the working directory.
 func resolvePaths(c *Config) {
-	switch output := c.Log.Access.Output; {
-	case output == AccessStdout, output == AccessStderr, output == AccessOff, filepath.IsAbs(output), c.File == "":
-	default:
-		path := filepath.Join(filepath.Dir(c.File), output)
-		if abs, err := filepath.Abs(path); err == nil {
-			path = abs
-		}
-		c.Log.Access.Output = path
+	paths := []*string{&c.Admin.TokenFile, &c.State.File}
+	if t := c.Admin.TLS; t != nil {
+		paths = append(paths, &t.Cert, &t.Key)
 	}
+	switch c.Log.Access.Output {
+	case AccessStdout, AccessStderr, AccessOff:
+	default:
+		paths = append(paths, &c.Log.Access.Output)
+	}
+	for _, path := range paths {
+		if *path != "" {
+			*path = besideFile(c.File, *path)
+		}
+	}
+}
+
+// besideFile resolves a path against the directory of the file; without a file it stays as it is.
+func besideFile(file, path string) string {
+	if filepath.IsAbs(path) || file == "" {
+		return path
+	}
+	path = filepath.Join(filepath.Dir(file), path)
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return path
 }

@@ -28,6 +28,7 @@ func TestMinimalFile(t *testing.T) {
 			Limits:   ListenerLimits{Header: 65536, URI: 16384, Body: 67108864, Connections: 100000},
 		}},
 		Admin: Admin{Address: "127.0.0.1:9901"},
+		State: State{File: absolute(t, "testdata", "good", "weir.state.json")},
 		Log:   Log{Level: "info", Access: AccessLog{Output: "stdout"}},
 		Pools: []Pool{{
 			Name:      "blue",
@@ -89,6 +90,15 @@ func TestGoodFiles(t *testing.T) {
 	}
 }
 
+func absolute(t *testing.T, parts ...string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func noEnvironment(string) (string, bool) { return "", false }
 
 func TestRenderJSONKeepsTheOrderOfTheFile(t *testing.T) {
@@ -139,6 +149,29 @@ routes: [{name: predict, split: {blue: 1}}]
 	f("/etc/weir/weir.yaml", "./off", "/etc/weir/off")
 	f("conf/weir.yaml", "access.log", filepath.Join(here, "conf", "access.log"))
 	f("", "access.log", "access.log")
+}
+
+// TestEveryPathResolves holds for the other keys that are paths.
+func TestEveryPathResolves(t *testing.T) {
+	const text = `
+listeners: [{address: ":8080"}]
+admin: {address: ":9901", token_file: tokens, tls: {cert: ../tls/a.crt, key: /run/a.key}}
+state: {file: var/state.json}
+pools: {blue: {endpoints: ["127.0.0.1:8001"]}}
+routes: [{name: predict, split: {blue: 1}}]
+`
+	f := func(name string, want ...string) {
+		t.Helper()
+		c, err := parse(name, []byte(text), noEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, []string{c.Admin.TokenFile, c.Admin.TLS.Cert, c.Admin.TLS.Key, c.State.File}); diff != "" {
+			t.Errorf("in %q (-want +got):\n%s", name, diff)
+		}
+	}
+	f("/etc/weir/weir.yaml", "/etc/weir/tokens", "/etc/tls/a.crt", "/run/a.key", "/etc/weir/var/state.json")
+	f("", "tokens", "../tls/a.crt", "/run/a.key", "var/state.json")
 }
 
 func TestTrustedProxies(t *testing.T) {

@@ -17,10 +17,13 @@ import (
 const referenceExample = `
 listeners: [{address: "127.0.0.1:8080"}]
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]
+admin:
+  token_file: weir-admin.tokens
+  tls: {cert: weir-admin.crt, key: weir-admin.key}
 pools:
   blue:
     version: v1.0.0
-    endpoints: ["127.0.0.1:8001", {address: "model-blue.example.com:8002", weight: 2}]
+    endpoints: ["127.0.0.1:8001", {address: "model-blue.example.com:8002", weight: 2, capacity: 200/s}]
   green:
     version: v2.0.0
     endpoints: ["127.0.0.1:8003"]

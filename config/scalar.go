@@ -70,6 +70,58 @@ func ParseSize(s string) (Size, error) {
 	return Size(n) * factor, nil
 }
 
+// Rate is a number of requests a second.
+type Rate float64
+
+// maxRate keeps a slip of the pen from passing as a rate.
+const maxRate Rate = 1e9
+
+// rateUnits are the spans behind the slash of a rate, in seconds.
+func rateUnits() []struct {
+	name    string
+	seconds Rate
+} {
+	return []struct {
+		name    string
+		seconds Rate
+	}{{"/s", 1}, {"/m", 60}, {"/h", 3600}}
+}
+
+// String writes the rate as ParseRate reads it: by the second, unless another unit spares it a
+// long row of digits.
+func (r Rate) String() string {
+	const short = len("1000000000/s")
+	best := ""
+	for _, unit := range rateUnits() {
+		count := r * unit.seconds
+		s := strconv.FormatFloat(float64(count), 'f', -1, 64) + unit.name
+		if best == "" || len(best) > short && len(s) < len(best) && count/unit.seconds == r {
+			best = s
+		}
+	}
+	return best
+}
+
+// ParseRate reads a rate of requests such as 200/s, 12000/m or 0.5/s; more than 0.
+func ParseRate(s string) (Rate, error) {
+	for _, unit := range rateUnits() {
+		digits, ok := strings.CutSuffix(s, unit.name)
+		if !ok || !plainNumber(digits) || strings.ContainsAny(digits, "eE") {
+			continue
+		}
+		n, err := strconv.ParseFloat(digits, 64)
+		rate := Rate(n) / unit.seconds
+		if err != nil || rate <= 0 || rate > maxRate {
+			return 0, fmt.Errorf("%q is out of range; write more than 0 and at most %s", clip(s), maxRate)
+		}
+		return rate, nil
+	}
+	if plainNumber(s) {
+		return 0, fmt.Errorf("%q has no unit; write %s/s for requests a second or %s/m for requests a minute", clip(s), clip(s), clip(s))
+	}
+	return 0, fmt.Errorf("%q is no rate; write requests and a span, as in 200/s, 12000/m or 0.5/s", clip(s))
+}
+
 // ParseDuration reads a duration such as 10s, 1m30s or 500ms; the unit is required.
 func ParseDuration(s string) (time.Duration, error) {
 	if d, err := time.ParseDuration(s); err == nil && (d != 0 || strings.TrimLeft(s, "+-0123456789.") != "") {

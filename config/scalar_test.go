@@ -85,6 +85,40 @@ func TestParseSizeFailure(t *testing.T) {
 	}
 }
 
+func TestParseRate(t *testing.T) {
+	f := func(s string, want Rate, text string) {
+		t.Helper()
+		got, err := ParseRate(s)
+		if err != nil || got != want {
+			t.Errorf("ParseRate(%q) = %v, %v, want %v", s, float64(got), err, float64(want))
+		}
+		if got.String() != text {
+			t.Errorf("Rate(%v).String() = %q, want %q", float64(got), got, text)
+		}
+		if back, err := ParseRate(text); err != nil || back != got {
+			t.Errorf("%q is read back as %v, %v", text, float64(back), err)
+		}
+	}
+	f("200/s", 200, "200/s")
+	f("12000/m", 200, "200/s")
+	f("1/m", 1.0/60, "1/m")
+	f("30/m", 0.5, "0.5/s")
+	f("0.5/s", 0.5, "0.5/s")
+	f(".25/s", 0.25, "0.25/s")
+	f("1/h", 1.0/3600, "1/h")
+	f("100/m", 100.0/60, "100/m")
+	f("1000000000/s", 1e9, "1000000000/s")
+	f("0.1/s", 0.1, "0.1/s")
+}
+
+func TestParseRateFailure(t *testing.T) {
+	for _, s := range []string{"", "200", "/s", "200/", "200/d", "200 /s", "200/ s", "200/sec", "-1/s", "0/s", "0.0/m", "1e3/s", "+1/s", "0x10/s", "1_000/s", "NaN/s", "Inf/s", "1000000001/s", "99999999999999999999999/s"} {
+		if rate, err := ParseRate(s); err == nil {
+			t.Errorf("ParseRate(%q) = %v, want an error", s, float64(rate))
+		}
+	}
+}
+
 func TestCheckWeight(t *testing.T) {
 	for _, w := range []float64{0, 0.01, 1, 99.5, MaxWeight} {
 		if err := CheckWeight(w); err != nil {

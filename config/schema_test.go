@@ -99,6 +99,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"merge_key.yaml",
 		"own_listener.yaml",
 		"route_body.yaml",
+		"state_over_others.yaml",
 		"trusted_proxies.yaml",
 		"unknown_pool.yaml",
 		"variables.yaml",
@@ -128,6 +129,9 @@ func TestSchemaShowsDefaults(t *testing.T) {
 	f("listeners[].limits.connections", float64(100000))
 	f("listeners[].limits.uri", "16KiB")
 	f("admin.address", "127.0.0.1:9901")
+	f("admin.token_file", nil)
+	f("state.file", "weir.state.json")
+	f("pools.*.endpoints[].capacity", nil)
 	f("pools.*.policy", "least_request")
 	f("pools.*.probe.status", "200-299")
 	f("pools.*.endpoints[].weight", float64(1))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,7 @@ func validate(r *report, c *Config) {
 	}
 	validateListeners(r, c)
 	validateAdmin(r, c)
+	validateState(r, c)
 	for i := range c.Pools {
 		validatePool(r, c, &c.Pools[i])
 	}
@@ -49,14 +51,33 @@ func validateAdmin(r *report, c *Config) {
 	if !r.sound(at) {
 		return
 	}
-	if !LoopbackAddress(c.Admin.Address) {
-		r.fault(at, "%s can be reached from other machines; write a loopback address such as %s (tokens, which other addresses need, are not part of this version)",
+	if !LoopbackAddress(c.Admin.Address) && c.Admin.TokenFile == "" && r.sound("admin.token_file") {
+		r.fault(at, "%s can be reached from other machines, and whoever reaches it may change weights; name a file of tokens in admin.token_file, or write a loopback address such as %s",
 			c.Admin.Address, DefaultAdmin().Address)
 	}
 	for i, l := range c.Listeners {
 		if sameSocket(l.Address, c.Admin.Address) {
 			r.fault(at, "%s overlaps %s.address %s; the admin listener needs a port of its own", c.Admin.Address, item("listeners", i), l.Address)
 			break
+		}
+	}
+}
+
+// validateState refuses a state that would be written over a file that something else needs.
+func validateState(r *report, c *Config) {
+	const at = "state.file"
+	if c.State.File == "" || !r.sound("state") {
+		return
+	}
+	type use struct{ key, path string }
+	uses := []use{{"this file itself", filepath.Base(c.File)}, {"admin.token_file", c.Admin.TokenFile}, {"log.access.output", c.Log.Access.Output}}
+	if t := c.Admin.TLS; t != nil {
+		uses = append(uses, use{"admin.tls.cert", t.Cert}, use{"admin.tls.key", t.Key})
+	}
+	own := filepath.Clean(besideFile(c.File, c.State.File))
+	for _, u := range uses {
+		if u.path != "" && filepath.Clean(besideFile(c.File, u.path)) == own {
+			r.fault(at, "%s is %s, which would be written over; write a path of its own, such as %s", clip(c.State.File), u.key, DefaultState().File)
 		}
 	}
 }
