@@ -44,6 +44,20 @@ func loopProxy(t *testing.T, pool string, endpoints ...string) *Proxy {
 	return p
 }
 
+// connect opens the only connection to p and returns when p knows it.
+func connect(t *testing.T, p *Proxy) *net.TCPConn {
+	t.Helper()
+	nc, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	for len(p.watched()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	return nc.(*net.TCPConn)
+}
+
 // onLoop runs f on the proxy's loop and waits for it.
 func onLoop(p *Proxy, f func()) {
 	done := make(chan bool)
@@ -72,11 +86,7 @@ func fixedEndpoint(t *testing.T) string {
 // it, and goes on where it was, on a goroutine. So does one to an endpoint.
 func TestHandOver(t *testing.T) {
 	p := loopProxy(t, "", fixedEndpoint(t))
-	nc, err := net.Dial("tcp", p.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := connect(t, p)
 	br := bufio.NewReader(nc)
 	get := func(path string) {
 		t.Helper()
@@ -124,14 +134,7 @@ func TestHandOver(t *testing.T) {
 // TestLoopDial: connections are made, refused and given up as by a goroutine, and the loop goes on.
 func TestLoopDial(t *testing.T) {
 	p := loopProxy(t, "", "127.0.0.1:1")
-	nc, err := net.Dial("tcp", p.Addrs()[0].String()) // starts the loop
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	for len(p.watched()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	connect(t, p) // starts the loop
 	full := fullListener(t)
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -264,14 +267,7 @@ func (s laneStrand) lane() int { return s.of }
 // TestLoopTakesTurns: a connection with much to read does not keep its loop from others.
 func TestLoopTakesTurns(t *testing.T) {
 	p := loopProxy(t, "", "127.0.0.1:1")
-	nc, err := net.Dial("tcp", p.Addrs()[0].String()) // starts the loop
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	for len(p.watched()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	connect(t, p) // starts the loop
 	addr, conns := listenTCP(t)
 	const pieces = 10 * readsAtOnce
 	var order []string
