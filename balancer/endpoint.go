@@ -31,7 +31,10 @@ type Endpoint struct {
 
 	weight atomic.Uint64 // float64 bits
 	down   atomic.Bool   // what the probes say; written with mu held
+	drains atomic.Bool   // by itself
 	addrs  atomic.Pointer[[]netip.AddrPort]
+	// poolDrains is the flag of the pool, that is of its line, which the endpoint never leaves.
+	poolDrains *atomic.Bool
 
 	mu     sync.Mutex // held off the request path only
 	owner  *Pool      // the pool started last; it alone may change what follows
@@ -53,8 +56,8 @@ type lookup struct {
 }
 
 // newEndpoint returns the endpoint of an address, not resolved yet unless it is an IP address.
-func newEndpoint(pool, address string, weight float64) *Endpoint {
-	e := &Endpoint{Pool: pool, Address: address, found: make(chan struct{})}
+func newEndpoint(pool, address string, weight float64, poolDrains *atomic.Bool) *Endpoint {
+	e := &Endpoint{Pool: pool, Address: address, poolDrains: poolDrains, found: make(chan struct{})}
 	e.setWeight(weight)
 	host, port, err := splitAddress(address)
 	if err != nil {
@@ -89,7 +92,7 @@ func (e *Endpoint) Weight() float64 { return math.Float64frombits(e.weight.Load(
 func (e *Endpoint) setWeight(w float64) { e.weight.Store(math.Float64bits(w)) }
 
 // EffectiveWeight returns the weight by which the endpoint is picked now: Weight, or 0
-// while it is not usable.
+// while it is not usable, as when it drains.
 func (e *Endpoint) EffectiveWeight() float64 {
 	if !e.Usable() {
 		return 0
@@ -101,11 +104,12 @@ func (e *Endpoint) EffectiveWeight() float64 {
 func (e *Endpoint) Inflight() int64 { return e.inflight.Load() }
 
 // Healthy reports whether the endpoint has an address and its probes do not speak against
-// it: there are none, or none ended yet, or they succeed.
+// it: there are none, or none ended yet, or they succeed. A drain is no matter of health.
 func (e *Endpoint) Healthy() bool { return e.addrs.Load() != nil && !e.down.Load() }
 
-// Usable reports whether the endpoint may be picked.
-func (e *Endpoint) Usable() bool { return e.Healthy() }
+// Usable reports whether the endpoint may be picked. Whatever may come to revive endpoints when too
+// few are left, it never revives those that drain: an operator wants them empty.
+func (e *Endpoint) Usable() bool { return e.Healthy() && !e.Draining() }
 
 // Resolved reports whether an address is known. One that was known once stays known.
 func (e *Endpoint) Resolved() bool { return e.addrs.Load() != nil }

@@ -59,7 +59,7 @@ type Pool struct {
 	options   PoolOptions
 	endpoints []*Endpoint
 	members   []member // all endpoints, with this configuration's weights
-	turn      *turn
+	line      *line
 	selection atomic.Pointer[selection]
 
 	mu sync.Mutex // held while selection is replaced
@@ -72,9 +72,9 @@ type Pool struct {
 
 // NewPool builds the pool of c. It reuses the endpoints of prev that have the same address,
 // if prev (which may be nil) has the same name, and leaves their live state alone, so that
-// prev serves on unharmed when the new pool is given up. It resolves nothing.
+// prev serves on unharmed when the new pool is given up. Drains pass on. It resolves nothing.
 func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
-	p := &Pool{config: c, options: o, turn: new(turn)}
+	p := &Pool{config: c, options: o, line: new(line)}
 	if p.options.Resolve == nil {
 		p.options.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -82,7 +82,7 @@ func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
 	}
 	known := map[string]*Endpoint{}
 	if prev != nil && prev.config.Name == c.Name {
-		p.turn = prev.turn
+		p.line = prev.line
 		for _, e := range prev.endpoints {
 			known[e.Address] = e
 		}
@@ -90,7 +90,7 @@ func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
 	for _, ec := range c.Endpoints {
 		e := known[ec.Address]
 		if e == nil {
-			e = newEndpoint(c.Name, ec.Address, ec.Weight)
+			e = newEndpoint(c.Name, ec.Address, ec.Weight, &p.line.draining)
 			if o.NewTransport != nil {
 				e.Transport = o.NewTransport(e)
 			}
@@ -116,6 +116,16 @@ func (p *Pool) Config() config.Pool { return p.config }
 
 // Endpoints returns all endpoints, usable or not, in file order.
 func (p *Pool) Endpoints() []*Endpoint { return slices.Clone(p.endpoints) }
+
+// UsableEndpoints returns the endpoints that Pick chooses among, in file order: healthy, not
+// draining, and of weight > 0 here.
+func (p *Pool) UsableEndpoints() []*Endpoint {
+	var out []*Endpoint
+	for _, m := range p.selection.Load().members {
+		out = append(out, m.e)
+	}
+	return out
+}
 
 // Usable reports whether Pick would find an endpoint. It is one atomic load.
 func (p *Pool) Usable() bool { return len(p.selection.Load().members) > 0 }
@@ -143,7 +153,8 @@ func (p *Pool) Start() {
 	for _, m := range p.members {
 		m.e.adopt(p, m.weight)
 	}
-	p.refresh() // health may have changed since NewPool
+	p.line.inForce.Store(p)
+	p.refresh() // health and drains may have changed since NewPool
 	p.timers = map[*Endpoint]*time.Timer{}
 	for _, e := range p.endpoints {
 		if p.probes() {
@@ -178,7 +189,7 @@ func (p *Pool) refresh() {
 	if now := p.selection.Load(); now != nil && slices.Equal(now.members, usable) {
 		return
 	}
-	p.selection.Store(newSelection(p.config.Policy, usable, p.turn))
+	p.selection.Store(newSelection(p.config.Policy, usable, &p.line.turn))
 }
 
 // changed lets Pick and the owner's callback know of a change of an endpoint.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -251,4 +252,45 @@ func TestWithoutASaltSubjectsAreChosenByHash(t *testing.T) {
 		counts[first]++
 	}
 	checkShares(t, counts, weights)
+}
+
+func TestADrainMovesItsSubjectsAndBringsThemBack(t *testing.T) {
+	v := variants(40, 30, 20, 10)
+	s := NewSplit("predict", v, nil)
+	users := subjects(5_000)
+	choices := func(s *Split) (chosen, intended []int) {
+		for _, user := range users {
+			c, i := s.BySubject(user)
+			chosen, intended = append(chosen, c), append(intended, i)
+		}
+		return chosen, intended
+	}
+	before, _ := choices(s)
+	for name, drain := range map[string]func(p *Pool, draining bool){
+		"pool":           (*Pool).Drain,
+		"every endpoint": func(p *Pool, draining bool) { p.DrainEndpoint(p.endpoints[0].Address, draining) },
+	} {
+		drain(v[0].Pool, true)
+		during, intended := choices(s)
+		reloaded := slices.Clone(v)
+		reloaded[0].Pool = NewPool(v[0].Pool.config, v[0].Pool, PoolOptions{})
+		later, _ := choices(NewSplit("predict", reloaded, s))
+		for i := range users {
+			if during[i] == 0 || before[i] != 0 && during[i] != before[i] || intended[i] != before[i] {
+				t.Fatalf("%s drains: user %d, who was with %d, is with %d, intended %d", name, i, before[i], during[i], intended[i])
+			}
+			if later[i] != during[i] {
+				t.Fatalf("%s drains: a reload moved user %d from %d to %d", name, i, during[i], later[i])
+			}
+		}
+		for range 100 {
+			if chosen, _ := s.ByChance(rand.Uint64()); chosen == 0 {
+				t.Fatalf("%s drains: chance chose it", name)
+			}
+		}
+		drain(v[0].Pool, false)
+		if after, _ := choices(s); !slices.Equal(after, before) {
+			t.Fatalf("%s drained: not all users came back", name)
+		}
+	}
 }
