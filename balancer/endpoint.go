@@ -42,6 +42,9 @@ type Endpoint struct {
 	lookup lookup
 	found  chan struct{} // closed when the first address is known
 
+	telling sync.Mutex // held while PoolOptions.Health is called, so that it hears the changes in order
+	told    bool       // the health that it heard last; guarded by telling once there is an owner
+
 	// What every request writes is kept off the cache lines that every request reads.
 	_        [64]byte
 	inflight atomic.Int64

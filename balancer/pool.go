@@ -47,6 +47,12 @@ type PoolOptions struct {
 	// changed, when Pick heeds it already; nil is nobody. It is called from several
 	// goroutines at once, and must not call Start or Stop.
 	Changed func(*Pool)
+	// Health is called after Start when Endpoint.Healthy changed, when Pick heeds it already, and
+	// told why: what the probe found, or what made the endpoint healthy again. nil is nobody. For one
+	// endpoint it is called in order and not at the same time, for several from several
+	// goroutines at once. No lock is held that Pick or any method but Resolve could need; Stop waits
+	// for it, so that it must not wait for anybody who may be calling Start or Stop.
+	Health func(e *Endpoint, healthy bool, why string)
 }
 
 // Pool is a named set of endpoints and the policy that picks among those that are usable.
@@ -150,11 +156,21 @@ func (p *Pool) Pick(tried []*Endpoint) *Endpoint {
 func (p *Pool) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	var recovered []*Endpoint
 	for _, m := range p.members {
-		m.e.adopt(p, m.weight)
+		if m.e.adopt(p, m.weight) {
+			recovered = append(recovered, m.e)
+		}
 	}
 	p.line.inForce.Store(p)
 	p.refresh() // health and drains may have changed since NewPool
+	if len(recovered) > 0 {
+		p.running.Go(func() { // the caller may hold locks that the callback needs
+			for _, e := range recovered {
+				p.tell(e, true, "it is not probed any more")
+			}
+		})
+	}
 	p.timers = map[*Endpoint]*time.Timer{}
 	for _, e := range p.endpoints {
 		if p.probes() {
@@ -200,6 +216,20 @@ func (p *Pool) changed() {
 	}
 }
 
+// tell lets the owner's callback know of a change of e's health. It is silent when another change
+// has come upon this one: whoever made that tells.
+func (p *Pool) tell(e *Endpoint, healthy bool, why string) {
+	e.telling.Lock()
+	defer e.telling.Unlock()
+	if e.Healthy() != healthy || e.told == healthy {
+		return
+	}
+	e.told = healthy
+	if p.options.Health != nil {
+		p.options.Health(e, healthy, why)
+	}
+}
+
 func (p *Pool) logf(format string, args ...any) {
 	if p.options.Log != nil {
 		p.options.Log(format, args...)
@@ -214,16 +244,22 @@ func (p *Pool) warnf(format string, args ...any) {
 	p.logf(format, args...)
 }
 
-// adopt makes p the pool whose configuration holds for e and whose loops may change it.
-func (e *Endpoint) adopt(p *Pool, weight float64) {
+// adopt makes p the pool whose configuration holds for e and whose loops may change it, and reports
+// whether that alone made e healthy.
+func (e *Endpoint) adopt(p *Pool, weight float64) (recovered bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.owner == nil {
+		e.told = e.Healthy() // what it is to begin with is no change; without an owner nobody tells
+	}
 	e.owner = p
 	e.setWeight(weight)
 	var probe *config.Probe
 	if p.probes() {
 		probe = p.config.Probe
 	}
+	before := e.Healthy()
 	e.health.expect(probe)
 	e.down.Store(e.health.down)
+	return !before && e.Healthy()
 }

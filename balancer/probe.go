@@ -115,8 +115,10 @@ func (p *Pool) observe(e *Endpoint, err error) {
 	p.changed()
 	if err != nil {
 		p.warnf("endpoint %s of pool %s is unhealthy and gets no new requests: %v", e.Address, e.Pool, err)
+		p.tell(e, false, err.Error())
 	} else {
 		p.logf("endpoint %s of pool %s is healthy again", e.Address, e.Pool)
+		p.tell(e, true, "its probes succeed")
 	}
 }
 

@@ -98,6 +98,9 @@ func (p *Pool) resolve(ctx context.Context, e *Endpoint) error {
 		p.logf("endpoint %s of pool %s resolves to %v", e.Address, e.Pool, after)
 		if owner != nil {
 			owner.changed()
+			if before == nil {
+				owner.tell(e, true, fmt.Sprintf("it resolves to %v", after))
+			}
 		}
 	} else if recovered {
 		p.logf("endpoint %s of pool %s can be resolved again", e.Address, e.Pool)
