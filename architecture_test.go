@@ -47,6 +47,7 @@ func rooms() []room {
 		{folder: "backend/models"},
 		{folder: "backend/backendtest"},
 		{folder: "internal"},
+		{folder: "internal/certificate", may: []string{"config", "internal"}}, // follows its files as config follows its own
 	}
 }
 
