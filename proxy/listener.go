@@ -37,6 +37,8 @@ type listener struct {
 
 func (p *Proxy) listen(c config.Listener) (*listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	// Package net's default is a multipath socket, which takes neither SO_OOBINLINE nor refuseNew's filter.
+	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(context.Background(), "tcp", c.Address)
 	if err != nil {
 		return nil, err

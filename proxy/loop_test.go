@@ -23,8 +23,13 @@ import (
 // loopProxy is a proxy on one event loop, whatever engine the other tests run on.
 func loopProxy(t *testing.T, pool string, endpoints ...string) *Proxy {
 	t.Helper()
-	yaml := fmt.Sprintf("engine: loop\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n  p: {probe: off, endpoints: %q%s}\nroutes: [{name: all, split: {p: 1}}]\n",
-		endpoints, pool)
+	return engineProxy(t, config.EngineLoop, pool, endpoints...)
+}
+
+func engineProxy(t *testing.T, engine, pool string, endpoints ...string) *Proxy {
+	t.Helper()
+	yaml := fmt.Sprintf("engine: %s\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n  p: {probe: off, endpoints: %q%s}\nroutes: [{name: all, split: {p: 1}}]\n",
+		engine, endpoints, pool)
 	cfg, err := config.Parse("loop.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatal(err)
