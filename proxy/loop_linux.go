@@ -215,7 +215,7 @@ func (l *loop) adopt(fd int) (*loopConn, error) {
 		l.conns = append(l.conns, nil)
 	}
 	err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: c.slot, Pad: int32(c.round),
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: c.slot, Pad: int32(c.round),
 	})
 	if err != nil {
 		l.slots = append(l.slots, c.slot)

@@ -20,6 +20,7 @@ type loopConn struct {
 
 	// ready (to be read) and writable are what the last events said and no call has found otherwise since.
 	ready, writable bool
+	urgent          bool        // before TCP's urgent byte a read stops short of what there is
 	gone            atomic.Bool // the peer has ended its side, or the connection
 	interrupted     atomic.Bool
 	closed          bool
@@ -49,6 +50,9 @@ func (c *loopConn) note(events uint32) {
 	}
 	if events&unix.EPOLLIN != 0 {
 		c.ready = true
+	}
+	if events&unix.EPOLLPRI != 0 {
+		c.urgent = true
 	}
 	if events&unix.EPOLLOUT != 0 {
 		c.writable = true
@@ -142,8 +146,12 @@ func (c *loopConn) Control(f func(fd uintptr)) error {
 func (c *loopConn) announced() bool { return c.ready }
 
 // drained: what comes after a read that took all there was makes a new event. Not so the end of the
-// connection where it has been announced.
-func (c *loopConn) drained() { c.ready = c.gone.Load() }
+// connection where it has been announced, nor what lies behind an urgent byte; of that, which the system
+// has one of at most, the next read takes all.
+func (c *loopConn) drained() {
+	c.ready = c.gone.Load() || c.urgent
+	c.urgent = false
+}
 
 // quiet goes by the events of the last batch: announced says why they are news enough.
 func (c *loopConn) quiet() bool {
