@@ -20,7 +20,7 @@ const saltEnd = 0x1f
 // to whoever had it last among those that grow. So the way back of a ramp, or of any one
 // change, and the way there again, pass the same assignments. For two variants the table
 // depends on the weights alone, not on how they came about. For more, the first one does,
-// so that replicas that start alike agree.
+// so that replicas that start alike agree; what came after it is in Split.Memory.
 //
 // Neighbours move together, so that a table is a few runs of buckets. Making one costs as
 // much as there are runs, and a first table has one for each variant.
@@ -100,11 +100,16 @@ func (t *table) moved(names []string, counts []int) *table {
 		out.runs = append(out.runs, m.stamped(out.next))
 		out.next += uint64(m.run.size())
 	}
-	slices.SortFunc(out.runs, func(a, b run) int { return cmp.Compare(a.from, b.from) })
-	for _, r := range out.runs {
-		out.starts = append(out.starts, uint16(r.from))
-	}
+	out.settle()
 	return out
+}
+
+// settle puts the runs of a table that is being made in order.
+func (t *table) settle() {
+	slices.SortFunc(t.runs, func(a, b run) int { return cmp.Compare(a.from, b.from) })
+	for _, r := range t.runs {
+		t.starts = append(t.starts, uint16(r.from))
+	}
 }
 
 // renamed returns copies of t's runs with other columns, and how many buckets each column

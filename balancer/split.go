@@ -3,6 +3,7 @@ package balancer
 import (
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -14,7 +15,7 @@ type Variant struct {
 }
 
 // Split chooses the variant of a route's requests. It is never changed: other weights are
-// another Split.
+// another Split. It must not be copied.
 //
 // Both ways to choose return the variant to use and the one the weights intended, as
 // indices into Variants. They differ when the intended one has no usable endpoint and the
@@ -29,6 +30,9 @@ type Split struct {
 	table   *table        // nil without affinity
 	columns []int         // a column of the table → index into variants
 	keys    []uint64      // a hash of each variant's name
+
+	remember sync.Once
+	memory   string // valid once remember is done
 }
 
 // bound is the end of a positive weight's part of the 64-bit numbers.
@@ -44,16 +48,10 @@ type bound struct {
 // prev, which may be nil, is the split that v replaces: if it has the same salt, only the
 // subjects move that must. Variants are matched by the names of their pools.
 func NewSplit(salt string, v []Variant, prev *Split) *Split {
-	s := &Split{variants: slices.Clone(v), bounds: newBounds(v), salt: salt}
-	for _, variant := range v {
-		s.keys = append(s.keys, xxhash.Sum64String(variant.Pool.Name()))
-	}
-	if salt == "" || len(s.bounds) == 0 {
+	s := newSplit(salt, v)
+	if !s.sticky() {
 		return s
 	}
-	s.hash.Reset()
-	_, _ = s.hash.WriteString(salt) // a hash takes everything
-	_, _ = s.hash.Write([]byte{saltEnd})
 	var before *table
 	if prev != nil && prev.salt == salt {
 		before = prev.table
@@ -61,6 +59,21 @@ func NewSplit(salt string, v []Variant, prev *Split) *Split {
 	s.table, s.columns = newTable(v, before)
 	return s
 }
+
+// newSplit returns a split that lacks its table, if it is to have one.
+func newSplit(salt string, v []Variant) *Split {
+	s := &Split{variants: slices.Clone(v), bounds: newBounds(v), salt: salt}
+	for _, variant := range v {
+		s.keys = append(s.keys, xxhash.Sum64String(variant.Pool.Name()))
+	}
+	s.hash.Reset()
+	_, _ = s.hash.WriteString(salt) // a hash takes everything
+	_, _ = s.hash.Write([]byte{saltEnd})
+	return s
+}
+
+// sticky reports whether subjects are assigned by a table.
+func (s *Split) sticky() bool { return s.salt != "" && len(s.bounds) > 0 }
 
 func newBounds(variants []Variant) []bound {
 	largest := 0.0
