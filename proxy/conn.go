@@ -40,9 +40,12 @@ type conn struct {
 	linger   bool // the client may still be sending: read on for a moment before closing
 	sawLine  bool // the head's first line is complete
 	bodyRead int64
-	bodyRaw  int64         // the same with its framing
-	idleWait time.Duration // keep-alive or first-byte limit in force
-	req      *request      // while requests are read
+	bodyRaw  int64    // the same with its framing
+	req      *request // while requests are read
+
+	idleUntil int64 // the deadline between two requests
+	firstFn   func(fd uintptr) bool
+	nowFn     func(fd uintptr)
 }
 
 // Phases of a connection. Which timeouts hold, and what a readable or closed socket means, depends
@@ -108,15 +111,40 @@ func (c *conn) converse() (idle bool) {
 // an interrupt is undone.
 func (c *conn) enter(phase int32) {
 	c.mu.Lock()
+	c.change(phase)
+	c.mu.Unlock()
+}
+
+// change is enter with mu held.
+func (c *conn) change(phase int32) {
 	c.phase.Store(phase)
-	if c.reason == reasonEarly || c.reason == reasonPark {
-		c.reason = reasonNone
-		c.resume()
-		if c.ep != nil {
-			c.ep.resume()
+	switch c.reason {
+	case reasonEarly, reasonPark:
+		c.pardon()
+	case reasonTimeout, reasonTotal:
+		if phase == phaseHead { // what was late is over, or was only idle
+			c.pardon()
 		}
 	}
-	c.mu.Unlock()
+}
+
+// pardon undoes an interrupt. Called with mu held.
+func (c *conn) pardon() {
+	c.reason = reasonNone
+	c.resume()
+	if c.ep != nil {
+		c.ep.resume()
+	}
+}
+
+// overtaken undoes the end of an idle connection's time where a request has come before it. Called with
+// mu held.
+func (c *conn) overtaken() bool {
+	if c.reason != reasonTimeout || !c.readable() {
+		return false
+	}
+	c.pardon()
+	return true
 }
 
 // turn serves what an idle connection of a loop has to be served; the loop calls it when there is news.
@@ -138,14 +166,17 @@ type idler interface{ await(task func(strand)) bool }
 
 // wakened ends the time without buffers; false when something else than a first byte has ended it.
 func (c *conn) wakened() bool {
-	c.enter(phaseIdle)
-	return c.interruptedBy() == reasonNone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(phaseIdle)
+	return c.reason == reasonNone || c.overtaken()
 }
 
 // run is the life of a connection with a goroutine of its own.
 func (c *conn) run() {
 	c.strand = newGoroutineStrand()
-	for c.wakened() && c.converse() && c.wait() == nil {
+	for c.wakened() && c.converse() {
+		_ = c.wait() // why it failed, wakened knows, or the read that comes next
 	}
 	c.hangUp()
 }
@@ -221,12 +252,8 @@ func (c *conn) detach() (untouched bool) {
 // attempt), so that the client can still be answered.
 func (c *conn) forgive() {
 	c.mu.Lock()
-	c.reason = reasonNone
 	c.deadline.Store(0)
-	c.resume()
-	if c.ep != nil {
-		c.ep.resume()
-	}
+	c.pardon()
 	c.mu.Unlock()
 }
 

@@ -27,6 +27,9 @@ func newIntake(headLimit int) *intake {
 	return in
 }
 
+// errIdle says that there is nothing to read yet, and that the strand or the buffers are worth more elsewhere.
+var errIdle = errors.New("nothing to read yet")
+
 // errBodyOverhead: chunk framing so much larger than its data that only an attacker sends it.
 var errBodyOverhead = errors.New("chunk framing exceeds the data")
 
@@ -44,10 +47,17 @@ const (
 // the buffers are worth more elsewhere. A head that cannot be parsed it refuses.
 func (c *conn) readHead(in *intake) error {
 	if in.br.Buffered() > 0 { // pipelined: it came together with the request before
+		c.mu.Lock()
 		c.beginHead()
-	} else if _, err := in.br.Peek(1); err != nil {
-		return err
+		c.mu.Unlock()
+	} else {
+		c.beIdle()
+		if _, err := in.br.Peek(1); err != nil {
+			return err
+		}
 	}
+	b, _ := in.br.Peek(in.br.Buffered())
+	c.sawLine = bytes.IndexByte(b, '\n') >= 0
 	err := in.msg.Header.Read(in.br)
 	if err != nil {
 		c.refuse(in, err)
@@ -85,29 +95,70 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// beIdle begins to wait for a request.
+func (c *conn) beIdle() {
+	c.parkAt.Store(c.listener.clock.after(parkAfter))
+	c.deadline.Store(c.idleUntil)
+	c.phase.Store(phaseIdle)
+}
+
 // readFirst reads the first bytes of a request, or errIdle. A strand of a loop leaves at once where
 // there is nothing to read; a goroutine, which costs more to part with its buffers, after parkAfter.
 func (c *conn) readFirst(p []byte) (n int, err error) {
-	c.parkAt.Store(c.listener.clock.after(parkAfter))
-	c.deadline.Store(c.listener.clock.after(c.idleWait))
-	if c.fused {
-		n, err = c.read(p)
-	} else if n, err = c.readNow(p); err == errIdle {
+	c.rbuf, c.n, c.err = p, 0, nil
+	switch {
+	case c.fused:
+		err = c.descriptor.Read(c.firstFn)
+	case c.announced():
+		err = c.Control(c.nowFn)
+	default:
+		err = errIdle
+	}
+	if err == nil {
+		err = c.err
+	}
+	switch err {
+	case nil:
+		return c.n, nil
+	case errIdle:
 		c.phase.Store(phaseDetached)
 		return 0, errIdle
 	}
-	if err != nil {
-		return 0, c.firstFailed(err)
-	}
-	c.beginHead()
-	c.sawLine = bytes.IndexByte(p[:n], '\n') >= 0
-	return n, nil
+	return 0, c.firstFailed(err)
 }
 
+// firstStep is readStep for the first bytes of a request. What ends idle connections does so under mu, and
+// leaves one with something to read alone: since the bytes are taken and the idle time is ended under mu as
+// well, it meets the request in one place or in the other.
+func (c *conn) firstStep(fd uintptr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason == reasonStop {
+		c.err = os.ErrDeadlineExceeded
+		return true
+	}
+	if !c.readStep(fd) {
+		return false
+	}
+	if c.err == nil {
+		c.beginHead()
+	}
+	return true
+}
+
+// nowStep is firstStep for a strand that does not wait.
+func (c *conn) nowStep(fd uintptr) {
+	if !c.firstStep(fd) {
+		c.drained()
+		c.err = errIdle
+	}
+}
+
+// beginHead is called with mu held. The deadline comes first: the watch must not take the old one for the
+// head's.
 func (c *conn) beginHead() {
-	c.sawLine = false
 	c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Header))
-	c.enter(phaseHead)
+	c.change(phaseHead)
 }
 
 // readFailed notes why a read failed.
@@ -121,15 +172,18 @@ func (c *conn) readFailed(err error) error {
 }
 
 // firstFailed is readFailed between two requests, where an interrupt may only mean to give the
-// buffers back.
+// buffers back, or have come at the same time as a request.
 func (c *conn) firstFailed(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.reason != reasonPark || !errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return c.readFailed(err)
+	case c.reason == reasonPark:
+		c.pardon()
+	case !c.overtaken():
 		return c.readFailed(err)
 	}
-	c.reason = reasonNone
 	c.phase.Store(phaseDetached)
-	c.resume()
 	return errIdle
 }

@@ -192,9 +192,10 @@ func (l *listener) newConn(d descriptor, peer netip.Addr) *conn {
 	c := &conn{listener: l, peer: peer, ip: peer.AppendTo(nil)}
 	c.open(d, l.p.ops)
 	c.progress = c.wrote
+	c.firstFn, c.nowFn = c.firstStep, c.nowStep
 	timeouts := &l.settings.Load().Timeouts
-	c.idleWait = min(timeouts.Header, timeouts.KeepAlive)
-	c.deadline.Store(l.clock.after(c.idleWait))
+	c.idleUntil = l.clock.after(min(timeouts.Header, timeouts.KeepAlive))
+	c.deadline.Store(c.idleUntil)
 	c.phase.Store(phaseDetached)
 	c.shard = l.p.watch.add(c)
 	return c

@@ -265,9 +265,8 @@ func (r *request) finish() {
 	}
 	r.account()
 	c.deadline.Store(0)
-	c.idleWait = c.listener.settings.Load().Timeouts.KeepAlive
-	c.parkAt.Store(c.listener.clock.after(parkAfter))
-	c.phase.Store(phaseIdle)
+	c.idleUntil = c.listener.clock.after(c.listener.settings.Load().Timeouts.KeepAlive)
+	c.phase.Store(phaseBusy) // not idle: the next request may be in the buffer
 }
 
 // release gives back what an attempt held, also one that a panic ended.

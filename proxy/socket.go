@@ -82,7 +82,6 @@ type socket struct {
 	writeFn    func(fd uintptr) bool
 	exchangeFn func(fd uintptr) bool
 	waitFn     func(fd uintptr) bool
-	nowFn      func(fd uintptr)
 }
 
 // SocketOps counts system calls on sockets, for tests that assert how many a request costs.
@@ -94,14 +93,10 @@ type SocketOps struct {
 // which it sent bytes nobody asked for: nothing was sent, the connection is useless.
 var errStale = errors.New("connection was closed while idle")
 
-// errIdle is readNow's answer when there is nothing to read yet.
-var errIdle = errors.New("nothing to read yet")
-
 func (s *socket) open(d descriptor, ops *SocketOps) {
 	_, goroutine := d.(*netConn)
 	s.descriptor, s.ops, s.fused = d, ops, goroutine
 	s.readFn, s.writeFn, s.exchangeFn, s.waitFn = s.readStep, s.writeStep, s.exchangeStep, s.waitStep
-	s.nowFn = s.nowStep
 }
 
 // handOver moves the connection to the goroutine engine, for what the loops do not serve: tunnels. Its
@@ -126,25 +121,6 @@ func (s *socket) read(p []byte) (int, error) {
 		return 0, err
 	}
 	return s.n, s.err
-}
-
-// readNow is read, with errIdle where nothing has been announced that could be read.
-func (s *socket) readNow(p []byte) (int, error) {
-	if !s.announced() {
-		return 0, errIdle
-	}
-	s.rbuf, s.n, s.err = p, 0, nil
-	if err := s.Control(s.nowFn); err != nil {
-		return 0, err
-	}
-	return s.n, s.err
-}
-
-func (s *socket) nowStep(fd uintptr) {
-	if !s.readStep(fd) {
-		s.drained()
-		s.err = errIdle
-	}
 }
 
 // write writes all of p, or returns how far it got and why it stopped.

@@ -107,7 +107,7 @@ func (w *watch) each(f func(*conn)) {
 }
 
 // inspect is the sweep's look at one connection. The phase is read under mu, where the owner
-// changes what an interrupt would hit.
+// changes what an interrupt would hit. So are the deadlines: a request may have ended meanwhile.
 func (c *conn) inspect(now int64) {
 	phase := c.phase.Load()
 	deadline, total := c.deadline.Load(), c.total.Load()
@@ -120,7 +120,7 @@ func (c *conn) inspect(now int64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.reason != reasonNone || c.phase.Load() != phase {
+	if c.reason != reasonNone || c.phase.Load() != phase || c.deadline.Load() != deadline || c.total.Load() != total {
 		return
 	}
 	switch {
