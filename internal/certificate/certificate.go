@@ -119,6 +119,9 @@ func (w *Watcher) Close() {
 	w.ended.Wait()
 }
 
+// Refresh has the files looked at now, for file systems that tell of no change.
+func (w *Watcher) Refresh() { w.signal() }
+
 // File is the path of the certificate, which names the pair in logs and metrics.
 func (w *Watcher) File() string { return w.certFile }
 

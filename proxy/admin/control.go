@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 
 	"weir/config"
@@ -83,15 +82,6 @@ func faultLines(err error) []string {
 		lines[i] = f.Error()
 	}
 	return lines
-}
-
-// caller names who asked, for log and history.
-func caller(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	return "api " + host
 }
 
 // weights is an object of numbers that is read strictly: encoding/json would take the last of two

@@ -5,16 +5,18 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"runtime/debug"
 	"strings"
 
 	"go.uber.org/zap"
 
+	"weir/config"
 	"weir/internal/telemetry"
 )
 
-// guard stands before every handler: it keeps web pages of other sites out, answers a panic with
-// 500 and forbids caches to keep an answer.
+// guard stands before every handler: it lets in who may come in, answers a panic with 500 and forbids
+// caches to keep an answer.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -22,19 +24,35 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		defer s.recoverPanic(w, r)
-		if !strings.HasPrefix(r.URL.Path, "/health/") { // tells nothing, and probes come under any name
-			if !s.allowedHost(r.Host) {
-				writeError(w, http.StatusForbidden, "forbidden_host",
-					"the Host "+quote(r.Host)+" is not this listener's: use its IP address, localhost, or the name in admin.address")
-				return
-			}
-			if !allowedOrigin(r) {
-				writeError(w, http.StatusForbidden, "forbidden_origin", "requests from web pages of another origin are refused")
+		if !open(r.URL.Path) {
+			if r = s.admit(w, r); r == nil {
 				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// open paths tell nothing, and probes come under any name and without a token. A path that is not in
+// its normal form is none of them, whatever it becomes later.
+func open(p string) bool { return strings.HasPrefix(p, "/health/") && path.Clean(p) == p }
+
+// admit returns the request with the name of who sent it, or answers it and returns nil.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) *http.Request {
+	tokens := s.o.Tokens.inForce()
+	if !s.allowedHost(r.Host) && (tokens == nil || config.LoopbackAddress(s.o.Address)) {
+		writeError(w, http.StatusForbidden, "forbidden_host",
+			"the Host "+quote(r.Host)+" is not this listener's: use its IP address, localhost, or the name in admin.address")
+		return nil
+	}
+	if !allowedOrigin(r) {
+		writeError(w, http.StatusForbidden, "forbidden_origin", "requests from web pages of another origin are refused")
+		return nil
+	}
+	if tokens == nil {
+		return r
+	}
+	return s.authenticate(w, r, tokens)
 }
 
 // recoverPanic keeps a fault in one handler from saying anything to the client. (net/http keeps the
@@ -54,6 +72,12 @@ func (s *Server) recoverPanic(w http.ResponseWriter, r *http.Request) {
 
 // allowedHost is the guard against DNS rebinding: a page whose name was pointed at this address still
 // sends its own name as Host. An address cannot be rebound, nor can localhost.
+//
+// A listener that others reach has names that weir does not know: of a service, of a machine, of a load
+// balancer in front. There a valid token stands in for the name. A rebound page has none to send, for a
+// browser adds a bearer token to no request by itself, as it does cookies and passwords; and where
+// every request has to bring one, what the page can send ends with 401. On loopback nobody has a
+// reason to use another name, so that both guards stay.
 func (s *Server) allowedHost(hostport string) bool {
 	host := hostOnly(hostport)
 	if _, err := netip.ParseAddr(host); err == nil {

@@ -9,10 +9,15 @@
 //	     -d '{"weights":{"blue":50,"green":50},"reason":"halfway"}' \
 //	     http://127.0.0.1:9901/api/v1/routes/predict/weights
 //	curl -s -X POST http://127.0.0.1:9901/api/v1/reload
+//
+// Where admin.token_file is set, every request but those for /health/ brings a token:
+//
+//	curl -s -H "Authorization: Bearer $WEIR_TOKEN" http://127.0.0.1:9901/api/v1/status
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -41,7 +46,7 @@ type State interface {
 	Pool(name string) (proxy.PoolStatus, bool)
 }
 
-// Options are the parts the API works on. All fields but Address, Collectors and Log are required.
+// Options are the parts the API works on. Address, Tokens, GetCertificate, Collectors and Log may be absent.
 type Options struct {
 	// Address is the listener's as configured. When its host is a name, requests may use that name.
 	Address string
@@ -58,6 +63,10 @@ type Options struct {
 	// (nothing: they should).
 	Started func() bool
 	Ready   func() []string
+	// Tokens are those of which a request must bring one. Default: none is asked for.
+	Tokens *Tokens
+	// GetCertificate, when it is set, has Serve speak TLS; it is asked at every handshake.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Collectors are the metrics, besides those of the process and the Go runtime.
 	Collectors []prometheus.Collector
 	// Log defaults to none.
@@ -69,6 +78,8 @@ type Server struct {
 	o    Options
 	log  *zap.Logger
 	http *http.Server
+
+	refused refusals
 }
 
 // New builds the server. An error means that two collectors describe the same metric.
@@ -90,12 +101,20 @@ func New(o Options) (*Server, error) {
 		MaxHeaderBytes:    maxHead,
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
+	if o.GetCertificate != nil {
+		s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: o.GetCertificate}
+	}
 	return s, nil
 }
 
-// Serve answers requests on l until Shutdown. It returns nil after a Shutdown.
+// Serve answers requests on l until Shutdown: HTTP/1.1, and over TLS also HTTP/2. It returns nil after
+// a Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); err != http.ErrServerClosed {
+	serve := s.http.Serve
+	if s.http.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
