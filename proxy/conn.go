@@ -44,6 +44,8 @@ type conn struct {
 	req      *request // while requests are read
 
 	idleUntil int64 // the deadline between two requests
+	blank     int   // bytes of empty lines since the last request
+	blankCR   bool  // and the last of them is a CR, whose LF has to follow
 	firstFn   func(fd uintptr) bool
 	nowFn     func(fd uintptr)
 }

@@ -43,26 +43,69 @@ const (
 	framingFactor = 16
 )
 
+// errBlank: what stands before a request is more, or other, than empty lines that may be ignored.
+var errBlank = errors.New("empty lines instead of a request")
+
+// maxBlank is how many bytes of empty lines may stand before a request.
+const maxBlank = 8
+
 // readHead reads the head of the next request. It returns errIdle where none has begun for so long that
 // the buffers are worth more elsewhere. A head that cannot be parsed it refuses.
 func (c *conn) readHead(in *intake) error {
-	if in.br.Buffered() > 0 { // pipelined: it came together with the request before
-		c.mu.Lock()
-		c.beginHead()
-		c.mu.Unlock()
-	} else {
-		c.beIdle()
-		if _, err := in.br.Peek(1); err != nil {
-			return err
-		}
+	err := c.awaitHead(in)
+	if err == nil {
+		err = in.msg.Header.Read(in.br)
+	} else if err != errBlank {
+		return err
 	}
-	b, _ := in.br.Peek(in.br.Buffered())
-	c.sawLine = bytes.IndexByte(b, '\n') >= 0
-	err := in.msg.Header.Read(in.br)
 	if err != nil {
 		c.refuse(in, err)
 	}
 	return err
+}
+
+// awaitHead returns when a head has begun and its first bytes are in the buffer. Empty lines before it are
+// no part of it (RFC 9112, 2.2): some clients send one behind a body. After them a connection is as idle
+// as before, and no longer.
+func (c *conn) awaitHead(in *intake) error {
+	for {
+		if in.br.Buffered() == 0 {
+			c.beIdle()
+			if _, err := in.br.Peek(1); err != nil {
+				return err
+			}
+		}
+		b, _ := in.br.Peek(in.br.Buffered())
+		n := c.skipBlank(b)
+		if n < 0 {
+			return errBlank
+		}
+		_, _ = in.br.Discard(n)
+		if n < len(b) {
+			c.sawLine = bytes.IndexByte(b[n:], '\n') >= 0
+			break
+		}
+	}
+	c.blank = 0
+	if c.phase.Load() != phaseHead { // pipelined: it came together with the request before
+		c.mu.Lock()
+		c.beginHead()
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// skipBlank returns how many bytes of empty lines b begins with; -1 where that is not to be ignored.
+func (c *conn) skipBlank(b []byte) (n int) {
+	for n < len(b) && (b[n] == '\n' || b[n] == '\r' && !c.blankCR) {
+		c.blankCR = b[n] == '\r'
+		n++
+	}
+	c.blank += n
+	if c.blank > maxBlank || c.blankCR && n < len(b) {
+		return -1
+	}
+	return n
 }
 
 // Read gives the parser the client's bytes and keeps the connection's phase: the first byte after an
