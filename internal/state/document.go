@@ -1,24 +1,29 @@
 // Package state is what weir remembers over a restart: the weights and drains that were set upon the
 // file, and the history of every change of routing.
 //
-// A Document is the whole of it, as data. A Store keeps one and is what a shared store will implement
-// beside the file; File is the one there is.
+// A Document is the whole of it, as data. A Store keeps one: File over a restart, Memory as long as the
+// process lives.
 package state
 
 import "time"
 
-// Store keeps one Document. It has one user at a time: whoever opened it holds a lock until Close.
+// Store keeps one Document. It has one user at a time: whoever opened it holds it until Close.
+//
+// What Save has accepted Load returns: with the current Format, without the oldest changes beyond
+// MaxHistory, and sharing no memory with what was given. Neither deals with a Document that cannot be,
+// such as one with a negative weight or a history that is out of order.
 type Store interface {
 	// Load returns what was saved last, nil when nothing was.
 	Load() (*Document, error)
 	// Save replaces it, whole: after a crash at any instant Load returns this document or the one before.
 	// When it returns nil, this one.
 	Save(*Document) error
-	// Close gives the store free for another user.
+	// Close gives the store free for another user. Load and Save fail from then on.
 	Close() error
 }
 
-// Format is the version of Document that this program writes and reads.
+// Format is the version of Document that this program writes and reads. A new field, too, makes a new
+// version: an older weir has to say that the file is newer, not drop what it does not know.
 const Format = 1
 
 // MaxHistory is how many changes a Document keeps; the oldest go first.
