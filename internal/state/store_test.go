@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,10 @@ func wantLoad(t *testing.T, s Store, want *Document) {
 func TestStores(t *testing.T) {
 	stores := map[string]func(*testing.T) Store{
 		"memory": func(*testing.T) Store { return new(Memory) },
+		"file": func(t *testing.T) Store {
+			f, _ := openFile(t, filepath.Join(t.TempDir(), "weir.state.json"))
+			return f
+		},
 	}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
