@@ -266,6 +266,9 @@ func (c *conn) lingerClose() {
 	c.forgive()
 	c.deadline.Store(c.listener.clock.after(lingerTime))
 	c.phase.Store(phaseClosing)
+	if d, ok := c.descriptor.(deadliner); ok {
+		d.readBefore(time.Now().Add(lingerTime))
+	}
 	var scrap [4 << 10]byte
 	for {
 		if _, err := c.read(scrap[:]); err != nil {
@@ -275,3 +278,7 @@ func (c *conn) lingerClose() {
 }
 
 const lingerTime = 2 * time.Second
+
+// deadliner is a descriptor that can end its reads by itself. Where weir breaks off what runs, the watch
+// has ended before the last connection has; a loop then interrupts its own.
+type deadliner interface{ readBefore(t time.Time) }

@@ -33,6 +33,8 @@ func (c *netConn) announced() bool { return true }
 func (c *netConn) drained()        {}
 func (c *netConn) rest()           {}
 
+func (c *netConn) readBefore(t time.Time) { _ = c.tcp.SetReadDeadline(t) }
+
 func (c *netConn) reset() {
 	_ = c.tcp.SetLinger(0)
 	_ = c.tcp.Close()
