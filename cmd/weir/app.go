@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/config"
+	"weir/internal/certificate"
 	"weir/internal/telemetry"
 	"weir/proxy"
 	"weir/proxy/admin"
@@ -42,6 +43,8 @@ type app struct {
 
 	admin         *admin.Server
 	adminListener net.Listener
+	tokens        *admin.Tokens
+	certificate   *certificate.Watcher // nil without admin.tls
 
 	started, stopping atomic.Bool
 	background        sync.WaitGroup // reloads by signal, and the servers
@@ -51,6 +54,9 @@ type app struct {
 // its listeners, admin listener. On an error nothing is left open.
 func openApp(o appOptions) (*app, error) {
 	cfg, err := config.Load(o.file)
+	if err == nil {
+		err = admin.Check(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,17 +64,17 @@ func openApp(o appOptions) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{o: o, log: log}
+	a := &app{o: o, log: log, tokens: admin.NewTokens(log.Named("admin"))}
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, a.accessLogFailed)
 	if err != nil {
 		return nil, err
 	}
 	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
 	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version, Dedicated: true})
-	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy}
+	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy, tokens: a.tokens}
 	err = a.reloader.first(cfg)
 	if err == nil {
-		err = a.openAdmin(cfg.Admin.Address)
+		err = a.openAdmin(cfg.Admin)
 	}
 	if err != nil {
 		a.close()
@@ -79,22 +85,35 @@ func openApp(o appOptions) (*app, error) {
 
 func (a *app) accessLogFailed(err error) { a.log.Warn(err.Error()) }
 
-func (a *app) openAdmin(address string) (err error) {
-	a.admin, err = admin.New(admin.Options{
-		Address:    address,
+func (a *app) openAdmin(cfg config.Admin) (err error) {
+	log := a.log.Named("admin")
+	o := admin.Options{
+		Address:    cfg.Address,
 		State:      a.proxy,
 		SetWeights: a.proxy.SetWeights,
 		Config:     a.reloader.inForce,
 		Reload:     a.reloader.reload,
 		Started:    a.started.Load,
 		Ready:      a.notReady,
-		Collectors: []prometheus.Collector{a.proxy.Collector()},
-		Log:        a.log.Named("admin"),
-	})
-	if err != nil {
+		Tokens:     a.tokens,
+		Collectors: []prometheus.Collector{a.proxy.Collector(), certificate.NewCollector(a.certificates)},
+		Log:        log,
+	}
+	if cfg.TLS != nil {
+		a.certificate, err = certificate.Watch(cfg.TLS.Cert, cfg.TLS.Key, certificate.Options{Log: log})
+		if err != nil {
+			return fmt.Errorf("cannot open the admin listener (admin.tls): %w", err)
+		}
+		a.reloader.certificate = a.certificate
+		o.GetCertificate = a.certificate.GetCertificate
+	} else if !config.LoopbackAddress(cfg.Address) {
+		log.Warn("the admin API can be reached from other machines without TLS: who listens on the way can read the tokens; set admin.tls",
+			zap.String("address", cfg.Address))
+	}
+	if a.admin, err = admin.New(o); err != nil {
 		return err
 	}
-	a.adminListener, err = net.Listen("tcp", address)
+	a.adminListener, err = net.Listen("tcp", cfg.Address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("cannot open the admin listener: %w\nIs another weir running? Give this one an admin.address of its own", err)
 	}
@@ -103,6 +122,9 @@ func (a *app) openAdmin(address string) (err error) {
 	}
 	return nil
 }
+
+// certificates are all that are served, for their metric.
+func (a *app) certificates() []*certificate.Watcher { return []*certificate.Watcher{a.certificate} }
 
 // notReady says why no new requests should be sent here; nothing when they should.
 func (a *app) notReady() []string {
@@ -218,6 +240,10 @@ func (a *app) close() {
 	if a.adminListener != nil {
 		_ = a.adminListener.Close()
 	}
+	if a.certificate != nil {
+		a.certificate.Close()
+	}
+	a.tokens.Close()
 	if err := a.access.Close(); err != nil {
 		a.log.Warn("the access log is not complete", telemetry.Exception(err))
 	}

@@ -9,13 +9,14 @@ import (
 
 	"weir/config"
 	"weir/proxy"
+	"weir/proxy/admin"
 )
 
 func (c *cli) check() *cobra.Command {
 	return &cobra.Command{
 		Use: "check [FILE]", Short: "Check a configuration without opening a port",
-		Long: "Check a configuration (default weir.yaml) with the loader that serve uses, and build all it asks for\n" +
-			"short of opening a port. All faults are printed at once, a line each; the exit status is then 1.",
+		Long: "Check a configuration (default weir.yaml) with the loader that serve uses, read the files it\n" +
+			"names, and build all it asks for short of opening a port. All faults are printed at once, a line each; the exit status is then 1.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := defaultConfig
@@ -23,6 +24,9 @@ func (c *cli) check() *cobra.Command {
 				file = args[0]
 			}
 			cfg, err := config.Load(file)
+			if err == nil {
+				err = admin.Check(cfg)
+			}
 			if err == nil {
 				err = proxy.Check(cfg)
 			}

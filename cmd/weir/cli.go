@@ -45,6 +45,8 @@ type cli struct {
 	getenv         func(string) string
 
 	admin   string // --admin
+	token   string // --token-file
+	ca      string // --ca-file
 	output  string // --output
 	running bool   // the arguments were understood; an error from here on is not one of usage
 }
@@ -104,6 +106,8 @@ func (c *cli) root() *cobra.Command {
 	root.SetErr(c.stderr)
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.admin, "admin", "", "URL of the running weir's admin API (default $WEIR_ADMIN, else "+defaultAdmin+")")
+	flags.StringVar(&c.token, "token-file", "", "file with the token of the admin API, or its own token file (default: the token is $WEIR_TOKEN)")
+	flags.StringVar(&c.ca, "ca-file", "", "PEM file with the authority of the admin API's certificate, besides those of the system (default $WEIR_CA)")
 	flags.StringVarP(&c.output, "output", "o", "", "table, json or yaml")
 	root.AddCommand(c.serve(), c.check(), c.status(), c.shift(), c.reload(), c.config(), c.healthcheck(), c.version())
 	return root

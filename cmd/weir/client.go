@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,8 +27,9 @@ const (
 
 // client speaks to the admin API of a running weir.
 type client struct {
-	base string
-	http http.Client
+	base  string
+	token string // "" sends none
+	http  http.Client
 }
 
 // apiError is a refusal by the admin API, in its words: an error with its faults, or the state of a
@@ -57,10 +59,25 @@ func (c *cli) client() (*client, error) {
 		base = "http://" + base
 	}
 	u, err := url.Parse(base)
+	if err == nil && u.User != nil { // not shown: it may be a password
+		return nil, usageError("%s: the address has a user in it, which the admin API does not ask for; give a token with --token-file or WEIR_TOKEN", from)
+	}
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usageError("%s: %q is no address of an admin API; write %s", from, base, defaultAdmin)
 	}
-	return &client{base: strings.TrimSuffix(u.String(), "/"), http: http.Client{Timeout: clientTimeout}}, nil
+	token, err := c.apiToken()
+	if err != nil {
+		return nil, err
+	}
+	transport, err := c.transport()
+	if err != nil {
+		return nil, err
+	}
+	return &client{base: strings.TrimSuffix(u.String(), "/"), token: token, http: http.Client{
+		Timeout: clientTimeout, Transport: transport,
+		// The API sends nobody elsewhere, and a token must not follow whoever does.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
 }
 
 // call makes a request, with the JSON of in as its body unless in is nil, and decodes the answer into
@@ -81,6 +98,9 @@ func (a *client) call(ctx context.Context, method, path string, in, out any) err
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return a.unreachable(err)
@@ -91,8 +111,11 @@ func (a *client) call(ctx context.Context, method, path string, in, out any) err
 		return a.unreachable(err)
 	}
 	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return fmt.Errorf("%s does not answer like weir's admin API (%s, %q): set --admin or WEIR_ADMIN to its address",
-			a.base, resp.Status, resp.Header.Get("Content-Type"))
+		hint := "set --admin or WEIR_ADMIN to its address"
+		if bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) {
+			hint = "it speaks TLS, so write https:// in --admin or WEIR_ADMIN"
+		}
+		return fmt.Errorf("%s does not answer like weir's admin API (%s, %q): %s", a.base, resp.Status, resp.Header.Get("Content-Type"), hint)
 	}
 	if resp.StatusCode/100 != 2 {
 		refusal := new(apiError)
@@ -118,5 +141,9 @@ func (a *client) unreachable(err error) error {
 	case errors.As(err, &wrapped):
 		reason = wrapped.Err
 	}
-	return fmt.Errorf("cannot reach the admin API at %s: %w\nIs weir running there? Set --admin or WEIR_ADMIN to its address", a.base, reason)
+	hint := "Is weir running there? Set --admin or WEIR_ADMIN to its address"
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
+		hint = "Name the authority that signed its certificate with --ca-file or WEIR_CA"
+	}
+	return fmt.Errorf("cannot reach the admin API at %s: %w\n%s", a.base, reason, hint)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -9,8 +10,10 @@ import (
 	"go.uber.org/zap"
 
 	"weir/config"
+	"weir/internal/certificate"
 	"weir/internal/telemetry"
 	"weir/proxy"
+	"weir/proxy/admin"
 )
 
 var errStopping = errors.New("weir is stopping; nothing is reloaded any more")
@@ -24,6 +27,8 @@ type reloader struct {
 	access       *telemetry.AccessLog
 	accessFailed func(error)
 	proxy        *proxy.Proxy
+	tokens       *admin.Tokens
+	certificate  *certificate.Watcher // the admin listener's; nil without admin.tls
 
 	mu      sync.Mutex // one reload at a time
 	closed  bool
@@ -38,10 +43,15 @@ type inForce struct {
 
 // first puts the configuration of the start in force. The logs follow it already.
 func (r *reloader) first(cfg *config.Config) error {
+	tokens, err := admin.ReadTokens(cfg.Admin.TokenFile)
+	if err != nil {
+		return err
+	}
 	generation, _, err := r.proxy.Apply(cfg)
 	if err != nil {
 		return err
 	}
+	r.tokens.Use(cfg.Admin.TokenFile, tokens)
 	r.current.Store(&inForce{cfg, generation})
 	return nil
 }
@@ -71,25 +81,44 @@ func (r *reloader) reload(by string) (uint64, error) {
 	if err == nil {
 		err = r.sameAdmin(cfg)
 	}
+	var tokens *admin.TokenSet
+	if err == nil {
+		tokens, err = admin.ReadTokens(cfg.Admin.TokenFile)
+	}
 	if err != nil {
 		r.proxy.ReloadFailed()
 		return r.reject(by, err)
 	}
-	return r.apply(by, cfg)
+	return r.apply(by, cfg, tokens)
 }
 
 // sameAdmin refuses what takes a restart: the API is where the outcome of a reload is told, and moving
 // it under its callers would leave them without an answer.
 func (r *reloader) sameAdmin(cfg *config.Config) error {
-	old := r.current.Load().cfg.Admin.Address
-	if cfg.Admin.Address == old {
+	old := r.current.Load().cfg.Admin
+	var faults config.Faults
+	if cfg.Admin.Address != old.Address {
+		faults = append(faults, config.Fault{File: r.file, Key: "admin.address",
+			Message: "cannot change by a reload: it is " + old.Address + ", the file says " + cfg.Admin.Address + "; restart weir, or put the old address back"})
+	}
+	if was, is := pairName(old.TLS), pairName(cfg.Admin.TLS); was != is {
+		faults = append(faults, config.Fault{File: r.file, Key: "admin.tls",
+			Message: "cannot change by a reload: it is " + was + ", the file says " + is + "; restart weir, or put it back (what the files hold may change at any time)"})
+	}
+	if len(faults) == 0 {
 		return nil
 	}
-	return config.Faults{{File: r.file, Key: "admin.address",
-		Message: "cannot change by a reload: it is " + old + ", the file says " + cfg.Admin.Address + "; restart weir, or put the old address back"}}
+	return faults
 }
 
-func (r *reloader) apply(by string, cfg *config.Config) (uint64, error) {
+func pairName(c *config.Certificate) string {
+	if c == nil {
+		return "off"
+	}
+	return c.Cert + " with " + c.Key
+}
+
+func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) (uint64, error) {
 	before := r.current.Load()
 	// Opened again even when the name is the same: that is how a rotated file is let go.
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, r.accessFailed)
@@ -104,6 +133,10 @@ func (r *reloader) apply(by string, cfg *config.Config) (uint64, error) {
 	}
 	// From here on nothing can fail.
 	r.access.SetOutput(output)
+	r.tokens.Use(cfg.Admin.TokenFile, tokens)
+	if r.certificate != nil {
+		r.certificate.Refresh()
+	}
 	if level, err := telemetry.ParseLevel(cfg.Log.Level); err == nil { // the loader has checked it
 		r.level.SetLevel(level)
 	}
@@ -144,6 +177,7 @@ func ownChanges(old, cfg *config.Config) (changes []string) {
 			changes = append(changes, key+": "+before+" → "+after)
 		}
 	}
+	note("admin.token_file", cmp.Or(old.Admin.TokenFile, "none"), cmp.Or(cfg.Admin.TokenFile, "none"))
 	note("log.level", old.Log.Level, cfg.Log.Level)
 	note("log.access.output", old.Log.Access.Output, cfg.Log.Access.Output)
 	return changes

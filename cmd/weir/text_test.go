@@ -108,7 +108,7 @@ func TestAdminAddress(t *testing.T) {
 		{"https://weir.example.com", "", "https://weir.example.com"},
 		{"weir.example.com:1/prefix/", "", "http://weir.example.com:1/prefix"},
 	} {
-		c := newCLI(nil, nil, func(string) string { return tt.env })
+		c := newCLI(nil, nil, func(name string) string { return map[string]string{"WEIR_ADMIN": tt.env}[name] })
 		c.admin = tt.flag
 		api, err := c.client()
 		if err != nil {
