@@ -272,6 +272,9 @@ func descriptorsProxy(t *testing.T, endpoint string) {
 		t.Fatal(err)
 	}
 	r := start(t, setup{endpoints: []string{endpoint}})
+	if logs := r.logs.String(); !strings.Contains(logs, `"connections":24,"configured":100000}`) {
+		t.Errorf("the log does not say how many connections 64 open files allow:\n%s", logs)
+	}
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		answer := r.addr

@@ -299,10 +299,21 @@ func TestEdgeConnectionLimit(t *testing.T) {
 	if m, _, err := third.readResponse("GET"); err == nil {
 		t.Errorf("the third of two connections was answered with %q", m.start)
 	}
+	const warning = `"a listener is full: further clients wait in the backlog"`
+	full := func() float64 { return sum(r.metrics(t), "weir_listener_full_total", `listener="127.0.0.1:0"`) }
+	if n, logs := full(), r.logs.String(); n != 1 || strings.Count(logs, warning) != 1 || !strings.Contains(logs, `"connections":2,"configured":2,`) {
+		t.Errorf("counted %v times as full, want 1; log:\n%s", n, logs)
+	}
 	third.SetReadDeadline(time.Now().Add(patience))
 	first.Close()
 	if m := third.answer("GET"); m.status() != 200 {
 		t.Errorf("the waiting client was answered with %q", m.start)
+	}
+	eventually(t, "the count of the second time", func() bool { return full() == 2 })
+	second.Close()
+	r.dial(t).get("/4")
+	if logs := r.logs.String(); strings.Count(logs, warning) != 1 {
+		t.Errorf("more than one warning within a minute:\n%s", logs)
 	}
 }
 

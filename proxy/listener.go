@@ -28,6 +28,9 @@ type listener struct {
 	capacity atomic.Int64              // connections: the configured limit, or what the open files allow
 	intakes  atomic.Pointer[sync.Pool] // of *intake, for the limit of the head
 
+	full     atomic.Uint64 // times there was no room for one more
+	reported time.Time     // when that was last logged; accept's own
+
 	mu     sync.Mutex
 	room   *sync.Cond // signalled when a connection ends
 	open   int
@@ -59,7 +62,11 @@ func (l *listener) configure(c config.Listener) {
 		limit := int(c.Limits.Header)
 		l.intakes.Store(&sync.Pool{New: func() any { return newIntake(limit) }})
 	}
-	l.capacity.Store(int64(min(c.Limits.Connections, openFiles())))
+	limit := min(c.Limits.Connections, openFiles())
+	if old := l.capacity.Swap(int64(limit)); old != int64(limit) && limit < c.Limits.Connections {
+		l.p.log.Warn("the limit of open files allows fewer connections than are configured: raise it, or lower limits.connections",
+			zap.String("listener", l.address), zap.Int("connections", limit), zap.Int("configured", c.Limits.Connections))
+	}
 	l.mu.Lock()
 	l.room.Broadcast()
 	l.mu.Unlock()
@@ -106,6 +113,13 @@ func (l *listener) accept() {
 func (l *listener) waitForRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.closed && int64(l.open) >= l.capacity.Load() {
+		l.full.Add(1)
+		open := l.open
+		l.mu.Unlock() // connections end meanwhile, whatever the log does
+		l.reportFull(open, time.Now())
+		l.mu.Lock()
+	}
 	for !l.closed && int64(l.open) >= l.capacity.Load() {
 		l.room.Wait()
 	}
@@ -114,6 +128,16 @@ func (l *listener) waitForRoom() bool {
 	}
 	l.open++
 	return true
+}
+
+// reportFull logs that the listener is full, once a minute: a full one takes a client for each that leaves.
+func (l *listener) reportFull(open int, now time.Time) {
+	if !l.reported.IsZero() && now.Sub(l.reported) < time.Minute {
+		return
+	}
+	l.reported = now
+	l.p.log.Warn("a listener is full: further clients wait in the backlog", zap.String("listener", l.address),
+		zap.Int("connections", open), zap.Int("configured", l.settings.Load().Limits.Connections), zap.Int("open_files_allow", openFiles()))
 }
 
 func (l *listener) leave() {

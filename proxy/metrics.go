@@ -21,6 +21,7 @@ type collector struct {
 	attempts, attemptDuration                                     *prometheus.Desc
 	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
 	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
+	listenerFull                                                  *prometheus.Desc
 	generation, reloadOK, reloadTime                              *prometheus.Desc
 }
 
@@ -45,6 +46,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		healthy:             d("endpoint_healthy", "1 while the endpoint's probes succeed, else 0.", "pool", "endpoint"),
 		ejected:             d("endpoint_ejected", "1 while the endpoint is ejected as an outlier, else 0.", "pool", "endpoint"),
 		connections:         d("connections", "Connections open from clients."),
+		listenerFull:        d("listener_full_total", "Times a listener reached its limit of connections: further clients wait until one ends.", "listener"),
 		endpointConnections: d("endpoint_connections", "Connections open to an endpoint.", "pool", "endpoint"),
 		accessDropped:       d("access_log_dropped_total", "Lines of the access log dropped because its output was too slow."),
 		loopsBlocked:        d("loops_blocked_total", "Times an event loop was found blocked for at least 0.1 s: a bug, or a machine out of breath."),
@@ -59,7 +61,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
-		c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
+		c.listenerFull, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
 		ch <- d
 	}
@@ -92,6 +94,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.p.retries.each(func(route string, n uint64) { count(c.retries, n, route, "stale") })
 	count(c.panics, c.p.panics.Load())
 	gauge(c.connections, float64(c.p.connections.Load()))
+	full := map[string]uint64{} // several listeners may have the address with port 0
+	for _, l := range *c.p.listeners.Load() {
+		full[l.address] += l.full.Load()
+	}
+	for address, n := range full {
+		count(c.listenerFull, n, address)
+	}
 	if c.p.access != nil {
 		count(c.accessDropped, c.p.access.Dropped())
 	}
