@@ -34,7 +34,8 @@ func rooms() []room {
 	network := []string{"net/http", "github.com/valyala/fasthttp"}
 	return []room{
 		{folder: "cmd", may: []string{""}},
-		{folder: "proxy/admin", may: []string{"proxy", "balancer", "config", "internal"}},
+		{folder: "proxy/admin", may: []string{"proxy/control", "proxy", "balancer", "config", "internal"}},
+		{folder: "proxy/control", may: []string{"proxy", "balancer", "config", "internal"}},
 		{folder: "proxy", may: []string{"balancer", "config", "backend/load", "internal"}},
 		{folder: "balancer", may: []string{"config", "backend/load", "internal"}, never: network},
 		{folder: "config", never: network},

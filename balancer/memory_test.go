@@ -135,9 +135,6 @@ func TestTheSizeOfAMemory(t *testing.T) {
 	if n := len(s.Memory()); n > 150 {
 		t.Errorf("%d bytes after a ramp, want about 100", n)
 	}
-	if testing.Short() {
-		t.Skip("1,000 changes take a second")
-	}
 	v = variants(make([]float64, 5)...)
 	s = nil
 	for range 1000 {

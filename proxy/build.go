@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/state"
 )
 
 type variantKey struct{ route, pool string }
@@ -33,18 +34,23 @@ const probeSpread = 500 * time.Microsecond
 func Check(cfg *config.Config) error {
 	p := New(Options{})
 	old := p.table.Load()
-	_, _, err := build(cfg, p.buildPools(cfg, old), old)
+	_, _, err := build(cfg, p.buildPools(cfg, old), old, "")
 	return err
 }
 
-// Apply puts cfg in force and returns the generation and, one line each, what changed; nothing changed
+// Apply is ApplyFor the file's sake.
+func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, err error) {
+	return p.ApplyFor(cfg, Cause{By: "file"})
+}
+
+// ApplyFor puts cfg in force and returns the generation and, one line each, what changed; nothing changed
 // and no new generation when it says the same as the one in force. On an error the old one stays in
 // force, whole.
-func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, err error) {
+func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, changes []string, err error) {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	old := p.table.Load()
-	if old.generation > 0 && sameConfig(old.cfg, cfg) {
+	if old.filled() && sameConfig(old.cfg, cfg) {
 		p.reloads.Store(&reloadState{ok: true, at: time.Now()})
 		return old.generation, nil, nil
 	}
@@ -52,11 +58,15 @@ func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, 
 
 	pools := p.buildPools(cfg, old)
 	p.resolve(pools) // for seconds, perhaps: mu is free meanwhile
+	sum := ""
+	if p.options.Commit != nil {
+		sum = digest(cfg)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old = p.table.Load() // the same pools, but weights may have been set since
-	next, changes, err := build(cfg, pools, old)
+	next, changes, err := build(cfg, pools, old, sum)
 	if err != nil {
 		return old.generation, nil, err
 	}
@@ -65,8 +75,21 @@ func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, 
 		return old.generation, nil, err
 	}
 	// Everything above can fail and has touched nothing live. From here on nothing can fail.
-	p.swap(old, next)
-	p.switchListeners(cfg.Listeners, opened)
+	swap := func() {
+		p.swap(old, next)
+		p.switchListeners(cfg.Listeners, opened)
+	}
+	if next.generation == old.generation { // the configuration of the last run
+		swap()
+		return next.generation, changes, nil
+	}
+	kind := state.KindReload
+	if !old.filled() {
+		kind = state.KindStart
+	}
+	change := next.change(old, kind, cause)
+	change.Notes = shortened(changes)
+	p.commit(change, next, swap)
 	return next.generation, changes, nil
 }
 
@@ -116,22 +139,38 @@ func (p *Proxy) resolve(pools []*pool) {
 	running.Wait()
 }
 
-// build makes the table of cfg over these pools out of what is in force, and leaves that as it is.
-func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, error) {
+// build makes the table of cfg, whose digest is sum, over these pools out of what is in force, and leaves
+// that as it is.
+func build(cfg *config.Config, pools []*pool, old *table, sum string) (*table, []string, error) {
 	if cfg.Engine == config.EngineLoop && !haveLoops {
 		return nil, nil, errors.New("engine: loop needs Linux; want auto or goroutine")
 	}
 	t := &table{
-		cfg: cfg, generation: old.generation + 1, router: newRouter(cfg.Routes),
-		pools: pools, trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
+		cfg: cfg, digest: sum, generation: old.generation + 1, router: newRouter(cfg.Routes),
+		trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
 		routeAt: map[string]int{}, poolAt: map[string]int{},
 	}
 	changes := changedSections(old.cfg, cfg)
+	if m := old.remembered; m != nil && m.Config == sum {
+		t.generation = old.generation // as before the restart
+	} else if m != nil {
+		changes = append(changes, "the configuration is another one than before the restart")
+	}
 	for i, pl := range pools {
 		t.poolAt[pl.Name()] = i
-		if prev := old.pool(pl.Name()); prev != pl {
-			pl.generation = t.generation
-			changes = append(changes, changed("pool", pl.Name(), prev != nil))
+		prev := old.pool(pl.Name())
+		if prev != nil && prev.Pool == pl.Pool {
+			t.pools = append(t.pools, prev) // which may drain by now
+			continue
+		}
+		before, known := old.drains(pl.Name())
+		pl.set = pl.heeds(before)
+		if pl.set.Generation = t.generation; t.generation == old.generation {
+			pl.set.Generation = before.Generation
+		}
+		t.pools = append(t.pools, pl)
+		if prev != nil || !known {
+			changes = append(changes, changed("pool", pl.Name(), known))
 		}
 	}
 	for i, c := range cfg.Routes {
@@ -148,6 +187,18 @@ func build(cfg *config.Config, pools []*pool, old *table) (*table, []string, err
 	return t, append(changes, removed(old, t)...), nil
 }
 
+// heeds are the drains among before that concern pl.
+func (pl *pool) heeds(before state.Pool) state.Pool {
+	set := state.Pool{Draining: before.Draining}
+	for _, c := range pl.Config().Endpoints {
+		if slices.Contains(before.Endpoints, c.Address) {
+			set.Endpoints = append(set.Endpoints, c.Address)
+		}
+	}
+	slices.Sort(set.Endpoints)
+	return set
+}
+
 func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 	endpoints := 0
 	for _, c := range cfg.Pools {
@@ -158,6 +209,7 @@ func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 		Probe:        probe,
 		Spread:       time.Duration(endpoints) * probeSpread,
 		Resolve:      p.options.Resolve,
+		Health:       p.options.Health,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },
 		Warn:         func(format string, args ...any) { p.log.Warn(fmt.Sprintf(format, args...)) },
 	}
@@ -167,15 +219,17 @@ func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 // the file's split is still the one they were set upon.
 func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 	prev := old.route(c.Name)
+	saved, known := old.saved(c.Name)
 	weights, over, note := c.Split, (*overlay)(nil), ""
-	if prev != nil && prev.overlay != nil {
-		if slices.Equal(prev.overlay.basis, c.Split) {
-			over, weights = prev.overlay, prev.overlay.weights
+	if known && saved.Overlay != nil {
+		if basis := configWeights(saved.Split); slices.Equal(basis, c.Split) {
+			weights = configWeights(saved.Overlay)
+			over = &overlay{basis: basis, weights: weights}
 		} else {
 			note = "route " + c.Name + ": the new split of the file replaces the weights set through the API"
 		}
 	}
-	same := prev != nil && over == prev.overlay && reflect.DeepEqual(prev.cfg, c)
+	same := prev != nil && (over != nil) == (prev.overlay != nil) && reflect.DeepEqual(prev.cfg, c)
 	if same && t.keeps(prev) {
 		return prev, "", nil
 	}
@@ -184,10 +238,11 @@ func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 		return nil, "", err
 	}
 	r.overlay, r.generation = over, t.generation
-	if same {
-		r.generation = prev.generation
-	} else if note == "" {
-		note = changed("route", c.Name, prev != nil)
+	switch {
+	case same || t.generation == old.generation:
+		r.generation = saved.Generation
+	case note == "" && (prev != nil || !known):
+		note = changed("route", c.Name, known)
 	}
 	return r, note, nil
 }
@@ -229,23 +284,53 @@ func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (
 		}
 	}
 	r.none = t.variant(c.Name, nil, old)
-	r.divide(variants, old.route(c.Name))
+	if prev := old.route(c.Name); prev != nil {
+		r.divide(variants, prev.split, prev.counts)
+		return r, nil
+	}
+	saved, _ := old.saved(c.Name)
+	r.divide(variants, t.recall(r.salt(), saved), nil)
 	return r, nil
 }
 
-// divide gives r a split. prev, which may be nil, is the route as it was.
-func (r *route) divide(variants []balancer.Variant, prev *route) {
-	salt, before := "", (*balancer.Split)(nil)
-	if r.cfg.Affinity != nil {
-		salt = r.cfg.Affinity.Salt
+// recall makes the split of a route as it was before the restart, so that its subjects stay where they
+// were; nil where it cannot be made any more.
+func (t *table) recall(salt string, saved state.Route) *balancer.Split {
+	set := saved.Overlay
+	if set == nil {
+		set = saved.Split
 	}
-	if prev != nil {
-		before = prev.split
+	var then []balancer.Variant
+	for _, w := range set {
+		pl := t.pool(w.Pool)
+		if pl == nil {
+			return nil
+		}
+		then = append(then, balancer.Variant{Pool: pl.Pool, Weight: w.Weight})
 	}
-	r.split = balancer.NewSplit(salt, variants, before)
-	if prev != nil && sameWeights(before, r.split) {
-		r.counts = prev.counts
-	} else {
+	if then == nil {
+		return nil
+	}
+	split, err := balancer.NewSplitFrom(salt, then, saved.Buckets)
+	if err != nil {
+		return nil // another salt
+	}
+	return split
+}
+
+func (r *route) salt() string {
+	if r.cfg.Affinity == nil {
+		return ""
+	}
+	return r.cfg.Affinity.Salt
+}
+
+// divide gives r a split. before, which may be nil, is the one it replaces, and counts what was chosen by
+// that.
+func (r *route) divide(variants []balancer.Variant, before *balancer.Split, counts *choices) {
+	r.split = balancer.NewSplit(r.salt(), variants, before)
+	r.counts = counts
+	if counts == nil || !sameWeights(before, r.split) {
 		r.counts = &choices{byVariant: make([]atomic.Uint64, len(variants))}
 	}
 }
@@ -257,7 +342,7 @@ func (r *route) at(weights []config.Variant) *route {
 	for i := range variants {
 		variants[i].Weight = weights[i].Weight
 	}
-	next.divide(variants, r)
+	next.divide(variants, r.split, r.counts)
 	return &next
 }
 
@@ -279,7 +364,7 @@ func (t *table) variant(route string, pl *balancer.Pool, old *table) *variant {
 // swap puts next in force and hands the endpoints over from old's pools to next's.
 func (p *Proxy) swap(old, next *table) {
 	for _, pl := range next.pools {
-		if old.pool(pl.Name()) == pl {
+		if prev := old.pool(pl.Name()); prev != nil && prev.Pool == pl.Pool {
 			continue
 		}
 		c := pl.Config().Connections
@@ -289,10 +374,11 @@ func (p *Proxy) swap(old, next *table) {
 		pl.Start()
 	}
 	p.table.Store(next)
+	next.drain()
 	var stopping sync.WaitGroup
 	for _, pl := range old.pools {
 		heir := next.pool(pl.Name())
-		if heir == pl {
+		if heir != nil && heir.Pool == pl.Pool {
 			continue
 		}
 		stopping.Go(func() {

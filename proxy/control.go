@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
 	"weir/balancer"
 	"weir/config"
 )
@@ -34,42 +33,8 @@ func (p *Proxy) ReloadFailed() {
 	p.reloads.Store(&reloadState{at: p.reloads.Load().at})
 }
 
-// SetWeights sets the weights of all variants of a route, from the next request on, and returns the
-// route. They lie over the file's until a reload changes the route's split. by and reason are for the log.
-//
-// It returns a *ControlError: 404 for an unknown route, 422 for weights that do not name every variant
-// of the route and nothing else, are negative or not finite, or sum to 0.
-func (p *Proxy) SetWeights(name string, weights map[string]float64, reason, by string) (RouteStatus, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	old := p.table.Load()
-	i, ok := old.routeAt[name]
-	if !ok {
-		return RouteStatus{}, old.unknownRoute(name)
-	}
-	prev := old.routes[i]
-	set, err := prev.weigh(weights)
-	if err != nil {
-		return RouteStatus{}, err
-	}
-	next := *old
-	next.generation++
-	r := prev.at(set)
-	r.overlay, r.generation = &overlay{basis: prev.cfg.Split, weights: set}, next.generation
-	next.routes = slices.Clone(old.routes)
-	next.routes[i] = r
-	p.table.Store(&next)
-	p.log.Info("weights set", zap.String("route", name), zap.String("weights", describe(set)), zap.String("before", describe(prev.weights())),
-		zap.String("reason", reason), zap.String("by", by), zap.Uint64("generation", next.generation))
-	return p.routeStatus(r), nil
-}
-
 func (t *table) unknownRoute(name string) *ControlError {
-	var have []string
-	for _, r := range t.routes {
-		have = append(have, r.cfg.Name)
-	}
-	return &ControlError{Status: 404, Code: "unknown_route", Message: fmt.Sprintf("unknown route %q (have %s)", name, strings.Join(have, ", "))}
+	return &ControlError{Status: 404, Code: "unknown_route", Message: fmt.Sprintf("unknown route %q (have %s)", name, strings.Join(t.routeNames(), ", "))}
 }
 
 // weigh checks weights against the route's variants and brings them into their order.

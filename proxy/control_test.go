@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"weir/config"
+	"weir/internal/state"
 )
 
 // twoPools is a configuration with a route over two pools, one endpoint each.
@@ -101,6 +102,13 @@ func weights(s RouteStatus) (w []float64) {
 	return w
 }
 
+// setWeights sets weights whatever the health of the endpoints.
+func setWeights(p *Proxy, route string, to map[string]float64) (RouteStatus, error) {
+	_, err := p.Update(Update{Kind: state.KindWeights, Weights: map[string]map[string]float64{route: to}, Force: true})
+	s, _ := p.Route(route)
+	return s, err
+}
+
 func TestSetWeightsHoldsForTheNextRequest(t *testing.T) {
 	p := running(t, twoPools{blue: serveHTTP(t, "b"), green: serveHTTP(t, "g"), split: "blue: 100, green: 0"}.parse(t))
 	for i := range 20 {
@@ -108,7 +116,7 @@ func TestSetWeightsHoldsForTheNextRequest(t *testing.T) {
 		if i%2 == 0 {
 			to, want = map[string]float64{"blue": 0.5, "green": 0}, "blue"
 		}
-		s, err := p.SetWeights("predict", to, "test", "me")
+		s, err := setWeights(p, "predict", to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +135,7 @@ func TestSetWeightsRefuses(t *testing.T) {
 	p := running(t, twoPools{blue: "127.0.0.1:1", green: "127.0.0.1:2", split: "blue: 90, green: 10"}.parse(t))
 	f := func(route string, w map[string]float64, status int, message string) {
 		t.Helper()
-		_, err := p.SetWeights(route, w, "", "")
+		_, err := setWeights(p, route, w)
 		var refused *ControlError
 		if !errors.As(err, &refused) || refused.Status != status || refused.Message != message {
 			t.Errorf("%v: %v, want %d %q", w, err, status, message)
@@ -146,7 +154,7 @@ func TestSetWeightsRefuses(t *testing.T) {
 func TestOverlayRule(t *testing.T) {
 	base := twoPools{blue: "127.0.0.1:1", green: "127.0.0.1:2", split: "blue: 90, green: 10"}
 	p := running(t, base.parse(t))
-	if _, err := p.SetWeights("predict", map[string]float64{"blue": 50, "green": 50}, "", ""); err != nil {
+	if _, err := setWeights(p, "predict", map[string]float64{"blue": 50, "green": 50}); err != nil {
 		t.Fatal(err)
 	}
 	status := func() RouteStatus {
@@ -264,7 +272,7 @@ func TestShareCountsFromTheLastChangeOfWeights(t *testing.T) {
 	if s, _ := p.Route("predict"); s.Variants[0].Share != 1 || s.Variants[0].Requests != 5 {
 		t.Errorf("%+v", s.Variants)
 	}
-	if s, err := p.SetWeights("predict", map[string]float64{"blue": 0, "green": 1}, "", ""); err != nil || s.Variants[0].Share != 0 || s.Variants[0].Requests != 5 {
+	if s, err := setWeights(p, "predict", map[string]float64{"blue": 0, "green": 1}); err != nil || s.Variants[0].Share != 0 || s.Variants[0].Requests != 5 {
 		t.Errorf("right after the change: %+v, %v", s.Variants, err)
 	}
 	ask(t, p.Addrs()[0], "")
@@ -331,21 +339,21 @@ func TestSlowNamesHoldNobodyUp(t *testing.T) {
 		applied <- err
 	}()
 	<-asked
-	state := make(chan bool, 1)
+	told := make(chan bool, 1)
 	go func() {
 		p.Addrs()
 		p.Status()
 		p.ReloadFailed()
-		if _, err := p.SetWeights("predict", map[string]float64{"blue": 3, "green": 0}, "", ""); err != nil {
+		if _, err := setWeights(p, "predict", map[string]float64{"blue": 3, "green": 0}); err != nil {
 			t.Error(err)
 		}
 		for !p.Ready() {
 			runtime.Gosched()
 		}
-		state <- true
+		told <- true
 	}()
 	select {
-	case <-state:
+	case <-told:
 	case <-time.After(5 * time.Second):
 		close(answer)
 		t.Fatal("weir waits for the name server")

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/state"
 	"weir/internal/telemetry"
 )
 
@@ -32,6 +33,16 @@ type Options struct {
 	// while they wait for events, which spares a hand-over between threads for each, and GOMAXPROCS is
 	// raised so that one is left for everything else.
 	Dedicated bool
+
+	// Remembered is what survived the last run: weights and drains come into force with the first
+	// configuration. nil: nothing did.
+	Remembered *state.Document
+	// Commit, where not nil, is called with each change and with the document that is to survive a restart
+	// (without a history), when nothing can refuse the change any more and before it is in force; what it
+	// returns is called when it is. Changes come one after the other, in the order of their generations.
+	Commit func(state.Change, *state.Document) (after func())
+	// Health, where not nil, is told when an endpoint's health has changed.
+	Health func(e *balancer.Endpoint, healthy bool, why string)
 
 	hook func() // called for each admitted request, for tests of what must not end the process
 }
@@ -87,7 +98,11 @@ func New(o Options) *Proxy {
 	p.engines = newEngines(p, o.Loops)
 	p.buffers.New = func() any { return &buffers{in: make([]byte, smallBuffer), out: make([]byte, 0, smallBuffer)} }
 	p.relays.New = func() any { b := make([]byte, relayBuffer); return &b }
-	p.table.Store(&table{cfg: &config.Config{}, router: newRouter(nil)})
+	empty := &table{cfg: &config.Config{}, router: newRouter(nil), remembered: o.Remembered}
+	if o.Remembered != nil {
+		empty.generation = o.Remembered.Generation
+	}
+	p.table.Store(empty)
 	p.reloads.Store(&reloadState{})
 	p.listeners.Store(new([]*listener))
 	return p
@@ -106,7 +121,7 @@ func (p *Proxy) Addrs() []net.Addr {
 // configuration must have been applied.
 func (p *Proxy) Serve(ctx context.Context) error {
 	p.mu.Lock()
-	if p.table.Load().generation == 0 {
+	if !p.table.Load().filled() {
 		p.mu.Unlock()
 		return errors.New("no configuration was applied")
 	}

@@ -117,7 +117,7 @@ func BenchmarkApply(b *testing.B) {
 			i := 0.0
 			for b.Loop() {
 				i++
-				if _, err := p.SetWeights("route-7", map[string]float64{"pool-7": i, "pool-8": 10}, "", ""); err != nil {
+				if _, err := setWeights(p, "route-7", map[string]float64{"pool-7": i, "pool-8": 10}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"weir/config"
+	"weir/internal/state"
 	"weir/internal/stats"
 )
 
@@ -27,6 +28,15 @@ type RouteStatus struct {
 	Match      string          `json:"match"`
 	Overlay    bool            `json:"overlay"` // the weights were set through the API, over the file's
 	Variants   []VariantStatus `json:"variants"`
+	Ramp       *RampStatus     `json:"ramp,omitempty"` // on its way to other weights
+}
+
+// RampStatus is where a ramp leads.
+type RampStatus struct {
+	To     []state.Weight `json:"to"`
+	Ends   time.Time      `json:"ends"`
+	By     string         `json:"by"`
+	Reason string         `json:"reason,omitempty"`
 }
 
 // VariantStatus is one variant of a route. Requests and Errors (5xx) count since start; the quantiles,
@@ -42,6 +52,17 @@ type VariantStatus struct {
 	P50      *float64 `json:"p50_ms"`
 	P95      *float64 `json:"p95_ms"`
 	P99      *float64 `json:"p99_ms"`
+	Recent   Recent   `json:"recent"`
+}
+
+// Recent is what a variant did in the last 10 to 15 s: Rate and Errors (5xx) are a second.
+type Recent struct {
+	Seconds float64  `json:"seconds"` // that it covers
+	Rate    float64  `json:"rate"`
+	Errors  float64  `json:"errors"`
+	P50     *float64 `json:"p50_ms"`
+	P95     *float64 `json:"p95_ms"`
+	P99     *float64 `json:"p99_ms"`
 }
 
 // PoolStatus is a pool and its endpoints.
@@ -50,6 +71,8 @@ type PoolStatus struct {
 	Version    string           `json:"version"`
 	Policy     string           `json:"policy"`
 	Generation uint64           `json:"generation"` // of its last change
+	Draining   bool             `json:"draining"`   // as a whole
+	Inflight   int64            `json:"inflight"`   // attempts under way: a drain is over at 0
 	Endpoints  []EndpointStatus `json:"endpoints"`
 }
 
@@ -135,9 +158,19 @@ func (p *Proxy) routeStatus(r *route) RouteStatus {
 		}
 		last := live.window.Snapshot()
 		vs.P50, vs.P95, vs.P99 = millis(last, 0.50), millis(last, 0.95), millis(last, 0.99)
+		vs.Recent = recent(live)
 		s.Variants = append(s.Variants, vs)
 	}
 	return s
+}
+
+func recent(live *variantLive) Recent {
+	w := live.window.Recent(time.Now())
+	r := Recent{Seconds: w.Span.Seconds(), P50: millis(w.Snapshot, 0.50), P95: millis(w.Snapshot, 0.95), P99: millis(w.Snapshot, 0.99)}
+	if w.Span > 0 {
+		r.Rate, r.Errors = float64(w.Count())/r.Seconds, float64(w.Failed)/r.Seconds
+	}
+	return r
 }
 
 func millis(s *stats.Snapshot, q float64) *float64 {
@@ -150,11 +183,11 @@ func millis(s *stats.Snapshot, q float64) *float64 {
 }
 
 func poolStatus(pl *pool) PoolStatus {
-	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.generation}
+	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.set.Generation, Draining: pl.Draining(), Inflight: pl.Inflight()}
 	for _, e := range pl.Endpoints() {
 		es := EndpointStatus{
 			Address: e.Address, Weight: e.Weight(), EffectiveWeight: e.EffectiveWeight(), Inflight: e.Inflight(),
-			Healthy: e.Healthy(), Requests: e.Requests(), Errors: e.Errors(), Probe: e.ProbeError(),
+			Healthy: e.Healthy(), Draining: e.Draining(), Requests: e.Requests(), Errors: e.Errors(), Probe: e.ProbeError(),
 		}
 		if why := e.ResolveError(); why != "" && es.Probe == "" {
 			es.Probe = why

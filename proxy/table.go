@@ -7,6 +7,7 @@ import (
 
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/state"
 	"weir/internal/stats"
 )
 
@@ -15,12 +16,15 @@ import (
 type table struct {
 	cfg        *config.Config
 	generation uint64
+	digest     string // of cfg, where somebody remembers it
 	router     *router
 	routes     []*route
 	pools      []*pool
 	routeAt    map[string]int // name → index into routes
 	poolAt     map[string]int
 	trusted    []netip.Prefix
+	// remembered is what the last run left, before the first configuration of this one is in force.
+	remembered *state.Document
 	live       map[variantKey]*variantLive // the figures of all variants; handed from table to table
 }
 
@@ -42,10 +46,11 @@ func (t *table) pool(name string) *pool {
 	return t.pools[i]
 }
 
-// pool is a balancer.Pool and when it was last changed.
+// pool is a balancer.Pool, when it was last changed, and which drains were asked for. The balancer's pool
+// follows when the table is in force.
 type pool struct {
 	*balancer.Pool
-	generation uint64
+	set state.Pool
 }
 
 // route is a route in force: its split at these weights, and its limits.
@@ -135,10 +140,12 @@ func (c *codeCounts) each(f func(method string, code int, n uint64)) {
 
 func (l *variantLive) observe(method, code int, d time.Duration) {
 	l.requests.Add(1)
-	if code >= 500 {
-		l.errors.Add(1)
-	}
 	l.codes.add(method, code)
 	l.latency.Record(d)
-	l.window.Record(d)
+	if code < 500 {
+		l.window.Record(d)
+		return
+	}
+	l.errors.Add(1)
+	l.window.RecordFailed(d)
 }

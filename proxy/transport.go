@@ -28,6 +28,7 @@ type transport struct {
 
 	open   atomic.Int64 // idle, in use and being dialed, in all lanes
 	closed atomic.Bool
+	drains atomic.Bool
 
 	waiting atomic.Int32 // len(waiters), or more for a moment
 	mu      sync.Mutex
@@ -264,9 +265,8 @@ func (t *transport) put(e *epConn) {
 		return
 	}
 	l := t.lane(e.lane)
-	limit := t.keep(e.lane)
 	l.mu.Lock()
-	if t.closed.Load() || len(l.idle) >= limit {
+	if len(l.idle) >= t.keep(e.lane) {
 		l.mu.Unlock()
 		t.drop(e)
 		return
@@ -282,6 +282,9 @@ func (t *transport) put(e *epConn) {
 
 // keep is how many connections a lane keeps idle: the loops share the limit out.
 func (t *transport) keep(lane int) int {
+	if t.closed.Load() || t.drains.Load() {
+		return 0
+	}
 	if lane == goroutineLane {
 		return t.settings.Load().idle
 	}
@@ -311,18 +314,25 @@ func (t *transport) release() {
 // under way finish.
 func (t *transport) close() {
 	t.closed.Store(true)
-	t.trim(func(int) int { return 0 })
+	t.trim()
 }
 
-// trim closes the idle connections of each lane beyond its limit.
-func (t *transport) trim(limit func(lane int) int) {
+// drain ends the idle connections and keeps no more until the drain ends.
+func (t *transport) drain(drains bool) {
+	if t.drains.Swap(drains) != drains {
+		t.trim()
+	}
+}
+
+// trim closes the idle connections of each lane beyond what it keeps.
+func (t *transport) trim() {
 	for i := range t.lanes {
 		l := t.lanes[i].Load()
 		if l == nil {
 			continue
 		}
 		l.mu.Lock()
-		surplus := len(l.idle) - limit(i)
+		surplus := len(l.idle) - t.keep(i)
 		l.mu.Unlock()
 		for _, e := range l.oldest(surplus) {
 			t.drop(e)
@@ -335,7 +345,7 @@ func (t *transport) trim(limit func(lane int) int) {
 func (t *transport) configure(s transportSettings) {
 	t.settings.Store(&s)
 	t.closed.Store(false)
-	t.trim(t.keep)
+	t.trim()
 }
 
 // connections is the number of open and of idle connections.

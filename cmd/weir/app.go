@@ -17,9 +17,11 @@ import (
 
 	"weir/config"
 	"weir/internal/certificate"
+	"weir/internal/state"
 	"weir/internal/telemetry"
 	"weir/proxy"
 	"weir/proxy/admin"
+	"weir/proxy/control"
 )
 
 // adminGrace is how long running requests of the admin API may take once the proxy has stopped.
@@ -39,6 +41,7 @@ type app struct {
 	log      *zap.Logger
 	access   *telemetry.AccessLog
 	proxy    *proxy.Proxy
+	control  *control.Controller
 	reloader *reloader
 
 	admin         *admin.Server
@@ -70,8 +73,11 @@ func openApp(o appOptions) (*app, error) {
 		return nil, err
 	}
 	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
-	a.proxy = proxy.New(proxy.Options{Log: log.Named("proxy"), AccessLog: a.access, Version: o.version, Dedicated: true})
-	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, proxy: a.proxy, tokens: a.tokens}
+	if err := a.openControl(cfg.State); err != nil {
+		a.close()
+		return nil, err
+	}
+	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, control: a.control, tokens: a.tokens}
 	err = a.reloader.first(cfg)
 	if err == nil {
 		err = a.openAdmin(cfg.Admin)
@@ -85,12 +91,35 @@ func openApp(o appOptions) (*app, error) {
 
 func (a *app) accessLogFailed(err error) { a.log.Warn(err.Error()) }
 
+// openControl makes the proxy, and what steers it from what the last run left.
+func (a *app) openControl(cfg config.State) (err error) {
+	log := a.log.Named("control")
+	store := state.Store(new(state.Memory))
+	if cfg.File != "" {
+		if store, err = state.OpenFile(cfg.File, state.FileOptions{Warn: func(message string) { log.Warn(message) }}); err != nil {
+			return err
+		}
+	}
+	a.control, err = control.New(control.Options{
+		Proxy: proxy.Options{Log: a.log.Named("proxy"), AccessLog: a.access, Version: a.o.version, Dedicated: true},
+		Store: store, Log: log,
+	})
+	if err != nil {
+		_ = store.Close() // nothing was written to it
+		return err
+	}
+	a.proxy = a.control.Proxy()
+	return nil
+}
+
 func (a *app) openAdmin(cfg config.Admin) (err error) {
 	log := a.log.Named("admin")
 	o := admin.Options{
-		Address:    cfg.Address,
-		State:      a.proxy,
-		SetWeights: a.proxy.SetWeights,
+		Address: cfg.Address,
+		State:   a.control,
+		SetWeights: func(route string, weights map[string]float64, reason, by string) (proxy.RouteStatus, error) {
+			return a.control.SetWeights(route, weights, control.Change{Cause: proxy.Cause{By: by, Reason: reason}})
+		},
 		Config:     a.reloader.inForce,
 		Reload:     a.reloader.reload,
 		Started:    a.started.Load,
@@ -134,7 +163,7 @@ func (a *app) notReady() []string {
 	case a.proxy.Ready():
 		return nil
 	}
-	return append([]string{"no route has a usable endpoint"}, a.proxy.Status().Reasons...)
+	return append([]string{"no route has a usable endpoint"}, a.control.Status().Reasons...)
 }
 
 // run serves until a signal stops it or a server fails. It returns nil after a clean stop: nothing that
@@ -204,6 +233,9 @@ func (a *app) stop(why string, signals <-chan os.Signal) error {
 	drained := make(chan error, 1)
 	go func() {
 		a.reloader.close() // after a reload that is under way, so that it opens nothing anew
+		if err := a.control.Close(); err != nil {
+			a.log.Warn("the state file cannot be closed", telemetry.Exception(err))
+		}
 		drained <- a.proxy.Shutdown(ctx)
 	}()
 	for {
@@ -236,7 +268,10 @@ func (a *app) stopAdmin() {
 func (a *app) close() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = a.proxy.Shutdown(ended) // after a clean stop there is nothing left, else it was reported
+	if a.control != nil {
+		_ = a.control.Close()
+		_ = a.proxy.Shutdown(ended) // after a clean stop there is nothing left, else it was reported
+	}
 	if a.adminListener != nil {
 		_ = a.adminListener.Close()
 	}

@@ -14,6 +14,7 @@ import (
 	"weir/internal/telemetry"
 	"weir/proxy"
 	"weir/proxy/admin"
+	"weir/proxy/control"
 )
 
 var errStopping = errors.New("weir is stopping; nothing is reloaded any more")
@@ -26,7 +27,7 @@ type reloader struct {
 	level        zap.AtomicLevel
 	access       *telemetry.AccessLog
 	accessFailed func(error)
-	proxy        *proxy.Proxy
+	control      *control.Controller
 	tokens       *admin.Tokens
 	certificate  *certificate.Watcher // the admin listener's; nil without admin.tls
 
@@ -47,7 +48,7 @@ func (r *reloader) first(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	generation, _, err := r.proxy.Apply(cfg)
+	generation, _, err := r.control.Apply(cfg, proxy.Cause{By: "file"})
 	if err != nil {
 		return err
 	}
@@ -75,26 +76,25 @@ func (r *reloader) reload(by string) (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return r.proxy.Generation(), errStopping
+		return r.control.Generation(), errStopping
 	}
 	cfg, err := config.Load(r.file)
 	if err == nil {
-		err = r.sameAdmin(cfg)
+		err = r.restartNeeded(cfg)
 	}
 	var tokens *admin.TokenSet
 	if err == nil {
 		tokens, err = admin.ReadTokens(cfg.Admin.TokenFile)
 	}
 	if err != nil {
-		r.proxy.ReloadFailed()
 		return r.reject(by, err)
 	}
 	return r.apply(by, cfg, tokens)
 }
 
-// sameAdmin refuses what takes a restart: the API is where the outcome of a reload is told, and moving
+// restartNeeded refuses what takes a restart: the API is where the outcome of a reload is told, and moving
 // it under its callers would leave them without an answer.
-func (r *reloader) sameAdmin(cfg *config.Config) error {
+func (r *reloader) restartNeeded(cfg *config.Config) error {
 	old := r.current.Load().cfg.Admin
 	var faults config.Faults
 	if cfg.Admin.Address != old.Address {
@@ -104,6 +104,10 @@ func (r *reloader) sameAdmin(cfg *config.Config) error {
 	if was, is := pairName(old.TLS), pairName(cfg.Admin.TLS); was != is {
 		faults = append(faults, config.Fault{File: r.file, Key: "admin.tls",
 			Message: "cannot change by a reload: it is " + was + ", the file says " + is + "; restart weir, or put it back (what the files hold may change at any time)"})
+	}
+	if was := r.current.Load().cfg.State.File; cfg.State.File != was {
+		faults = append(faults, config.Fault{File: r.file, Key: "state.file",
+			Message: "cannot change by a reload: it is " + cmp.Or(was, "off") + ", the file says " + cmp.Or(cfg.State.File, "off") + "; restart weir, or put it back"})
 	}
 	if len(faults) == 0 {
 		return nil
@@ -123,10 +127,9 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 	// Opened again even when the name is the same: that is how a rotated file is let go.
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, r.accessFailed)
 	if err != nil {
-		r.proxy.ReloadFailed()
 		return r.reject(by, err)
 	}
-	generation, changes, err := r.proxy.Apply(cfg)
+	generation, changes, err := r.control.Apply(cfg, proxy.Cause{By: by})
 	if err != nil {
 		_ = telemetry.CloseOutput(output) // nothing was written to it
 		return r.reject(by, err)
@@ -140,7 +143,7 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 	if level, err := telemetry.ParseLevel(cfg.Log.Level); err == nil { // the loader has checked it
 		r.level.SetLevel(level)
 	}
-	if r.proxy.Config() == before.cfg {
+	if r.control.Proxy().Config() == before.cfg {
 		r.log.Debug("the configuration was read again; nothing has changed", zap.String("by", by))
 		return generation, nil
 	}
@@ -152,8 +155,10 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 
 // reject logs every fault; the configuration in force stays.
 func (r *reloader) reject(by string, err error) (uint64, error) {
-	generation := r.proxy.Generation()
-	for _, fault := range faultLines(err) {
+	generation := r.control.Generation()
+	faults := faultLines(err)
+	r.control.ReloadFailed(by, faults)
+	for _, fault := range faults {
 		r.log.Error("the configuration was rejected; the one before it stays in force",
 			zap.String("by", by), zap.String("fault", fault), zap.Uint64("generation", generation))
 	}

@@ -83,7 +83,7 @@ func TestCommandsBringATokenOverTLS(t *testing.T) {
 		t.Errorf("status:\n%s", out)
 	}
 	g.mustCommand(g.with("shift", "predict", "blue=1", "green=1")...)
-	if line := g.log.find(t, "weights set"); len(line) != 1 || line[0]["by"] != "ops 127.0.0.1" {
+	if line := g.log.find(t, "routing changed"); len(line) != 1 || line[0]["by"] != "ops 127.0.0.1" {
 		t.Errorf("log: %v", line)
 	}
 	if out := g.mustCommand(append([]string{"healthcheck"}, g.cas...)...); out != "ready\n" {

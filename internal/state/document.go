@@ -72,8 +72,9 @@ type Weight struct {
 type Ramp struct {
 	From   []Weight      `json:"from"`
 	To     []Weight      `json:"to"`
-	Total  time.Duration `json:"total_ns"` // from From to To
-	Done   time.Duration `json:"done_ns"`  // of it, when the last step was made
+	Total  time.Duration `json:"total_ns"`        // from From to To
+	Done   time.Duration `json:"done_ns"`         // of it, when the last step was made
+	Force  bool          `json:"force,omitempty"` // whatever the health of the endpoints
 	By     string        `json:"by"`
 	Reason string        `json:"reason,omitempty"`
 }

@@ -1,0 +1,354 @@
+// Package control is the one way in which routing changes while weir runs, whoever asks: the file, the
+// API, a ramp. It remembers each change in the history and on disk before it is in force, and tells those
+// who listen when it is.
+//
+// What a change does to requests is the proxy's (proxy.Update, proxy.ApplyFor), which also numbers
+// the changes and orders them. Its lock is taken first, the Controller's inside.
+package control
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+	"weir/balancer"
+	"weir/config"
+	"weir/internal/state"
+	"weir/proxy"
+)
+
+// Options are what a Controller is made of.
+type Options struct {
+	// Proxy are the options of the proxy that is steered; Remembered, Commit and Health are New's.
+	Proxy proxy.Options
+	// Store keeps what survives a restart. Close closes it.
+	Store state.Store
+	Log   *zap.Logger // nil logs nothing
+}
+
+// Controller steers a proxy. Make it with New, and give it a configuration with Apply.
+type Controller struct {
+	proxy *proxy.Proxy
+	store state.Store
+	log   *zap.Logger
+	hub   *hub
+
+	// gate is held for reading by every change, and for writing to let no more begin.
+	gate   sync.RWMutex
+	frozen error // why nothing changes any more
+
+	mu      sync.Mutex
+	doc     *state.Document // as saved last, or as it should have been
+	unsaved error           // why that failed
+	begins  *state.Ramp     // with the weights that are being committed
+	ramps   map[string]*ramp
+	ctx     context.Context // ends the ramps
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// New makes a proxy and its Controller from what the store remembers.
+func New(o Options) (*Controller, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	doc, err := o.Store.Load()
+	if err != nil {
+		return nil, err
+	}
+	c := &Controller{store: o.Store, log: o.Log, hub: newHub(), ramps: map[string]*ramp{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.doc = doc
+	if doc == nil {
+		c.doc = &state.Document{Format: state.Format}
+	}
+	o.Proxy.Remembered, o.Proxy.Commit, o.Proxy.Health = doc, c.commit, c.healthChanged
+	c.proxy = proxy.New(o.Proxy)
+	return c, nil
+}
+
+// Proxy is the proxy that is steered.
+func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
+
+// Freeze waits for changes under way and refuses all that come later with err. Ramps stand still, and go
+// on after a restart.
+func (c *Controller) Freeze(err error) {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	c.frozen = err
+}
+
+// Thaw undoes Freeze.
+func (c *Controller) Thaw() { c.Freeze(nil) }
+
+// Close ends the ramps and the event streams and closes the store. A change that comes later is refused.
+func (c *Controller) Close() error {
+	if c.ctx.Err() != nil { // closed already
+		return nil
+	}
+	c.Freeze(&proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"})
+	c.cancel()
+	c.running.Wait()
+	c.hub.close()
+	return c.store.Close()
+}
+
+// enter begins a change; the caller calls leave at its end where the error is nil.
+func (c *Controller) enter() (leave func(), err error) {
+	c.gate.RLock()
+	if c.frozen != nil {
+		defer c.gate.RUnlock()
+		return nil, c.frozen
+	}
+	return c.gate.RUnlock, nil
+}
+
+// Apply puts a configuration in force, as proxy.ApplyFor does. Those of a route's ramps end whose split
+// it changes.
+func (c *Controller) Apply(cfg *config.Config, cause proxy.Cause) (generation uint64, changes []string, err error) {
+	leave, err := c.enter()
+	if err != nil {
+		return c.proxy.Generation(), nil, err
+	}
+	defer leave()
+	generation, changes, err = c.proxy.ApplyFor(cfg, cause)
+	if err == nil {
+		c.resumeRamps()
+	}
+	return generation, changes, err
+}
+
+// ReloadFailed tells that a configuration was rejected.
+func (c *Controller) ReloadFailed(by string, faults []string) {
+	c.proxy.ReloadFailed()
+	c.hub.publish("reload_failed", struct {
+		By     string   `json:"by"`
+		Faults []string `json:"faults"`
+	}{by, faults})
+}
+
+// Expect says which generations of what is changed a caller is ready to overwrite; nil is any.
+type Expect func(generation uint64) bool
+
+// check refuses what lost a race.
+func (e Expect) check(what string, generation uint64) error {
+	if e == nil || e(generation) {
+		return nil
+	}
+	return &proxy.ControlError{Status: 412, Code: "precondition_failed",
+		Message: fmt.Sprintf("%s was changed meanwhile: it is at generation %d now", what, generation)}
+}
+
+func (c *Controller) checkRoute(name string, e Expect) func() error {
+	return func() error {
+		if r, ok := c.proxy.Route(name); ok {
+			return e.check("route "+name, r.Generation)
+		}
+		return nil
+	}
+}
+
+// Change are the parts that all changes have.
+type Change struct {
+	proxy.Cause
+	Expect Expect
+	Force  bool // whatever the health and the capacity of the endpoints
+}
+
+// SetWeights gives a route new weights, from the next request on, and returns the route. What proxy.Update
+// refuses it refuses.
+func (c *Controller) SetWeights(route string, weights map[string]float64, o Change) (proxy.RouteStatus, error) {
+	return c.setWeights(state.KindWeights, route, weights, o)
+}
+
+func (c *Controller) setWeights(kind, route string, weights map[string]float64, o Change) (proxy.RouteStatus, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return proxy.RouteStatus{}, err
+	}
+	defer leave()
+	_, err = c.proxy.Update(proxy.Update{
+		Kind: kind, Cause: o.Cause, Force: o.Force, Check: c.checkRoute(route, o.Expect),
+		Weights: map[string]map[string]float64{route: weights},
+	})
+	if err != nil {
+		return proxy.RouteStatus{}, err
+	}
+	c.endRamp(route, "its target was overruled") // where the weights were those already
+	r, _ := c.Route(route)
+	return r, nil
+}
+
+// Switch sends all traffic of a route to one variant, and returns the route.
+func (c *Controller) Switch(route, to string, o Change) (proxy.RouteStatus, error) {
+	r, ok := c.proxy.Route(route)
+	weights := map[string]float64{}
+	var names []string
+	for _, v := range r.Variants {
+		weights[v.Pool] = 0
+		names = append(names, v.Pool)
+	}
+	if _, known := weights[to]; ok && !known {
+		return proxy.RouteStatus{}, &proxy.ControlError{Status: 422, Code: "unknown_variant",
+			Message: fmt.Sprintf("route %s has no variant %q (have %s)", route, to, strings.Join(names, ", "))}
+	}
+	weights[to] = 100
+	return c.setWeights(state.KindSwitch, route, weights, o)
+}
+
+// SwitchBack gives a route the weights it had before its last switch, and returns the route. It is a switch
+// too: switching back once more undoes it.
+func (c *Controller) SwitchBack(route string, o Change) (proxy.RouteStatus, error) {
+	c.mu.Lock()
+	back := c.doc.Routes[route].Back
+	c.mu.Unlock()
+	if _, ok := c.proxy.Route(route); ok && back == nil {
+		return proxy.RouteStatus{}, &proxy.ControlError{Status: 409, Code: "no_switch",
+			Message: fmt.Sprintf("route %s was not switched: there is nothing to go back to", route)}
+	}
+	return c.setWeights(state.KindSwitch, route, byName(back), o)
+}
+
+func byName(set []state.Weight) map[string]float64 {
+	weights := map[string]float64{}
+	for _, w := range set {
+		weights[w.Pool] = w.Weight
+	}
+	return weights
+}
+
+// Drain begins (or with on false ends) the drain of a pool, or of one endpoint where that is not "", and
+// returns the pool.
+func (c *Controller) Drain(pool, endpoint string, on bool, o Change) (proxy.PoolStatus, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return proxy.PoolStatus{}, err
+	}
+	defer leave()
+	kind := state.KindDrain
+	if !on {
+		kind = state.KindUndrain
+	}
+	_, err = c.proxy.Update(proxy.Update{
+		Kind: kind, Cause: o.Cause, Force: o.Force,
+		Drains: []state.DrainChange{{Pool: pool, Endpoint: endpoint, Draining: on}},
+		Check: func() error {
+			if p, ok := c.proxy.Pool(pool); ok {
+				return o.Expect.check("pool "+pool, p.Generation)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return proxy.PoolStatus{}, err
+	}
+	p, _ := c.proxy.Pool(pool)
+	return p, nil
+}
+
+// commit is proxy.Options.Commit: it saves the change before it is in force.
+func (c *Controller) commit(change state.Change, doc *state.Document) (after func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	doc.History = append(slices.Clip(c.doc.History), change)
+	if surplus := len(doc.History) - state.MaxHistory; surplus > 0 {
+		doc.History = slices.Clone(doc.History[surplus:])
+	}
+	changed := map[string]state.RouteChange{}
+	for _, r := range change.Routes {
+		changed[r.Route] = r
+	}
+	for name, r := range doc.Routes {
+		r.Back, r.Ramp = c.doc.Routes[name].Back, c.doc.Routes[name].Ramp
+		if now, ok := changed[name]; ok {
+			r.Ramp = nil
+			if change.Kind == state.KindRamp {
+				r.Ramp = c.begins
+			}
+			if change.Kind == state.KindSwitch {
+				r.Back = now.Before
+			}
+		}
+		doc.Routes[name] = r
+	}
+	c.save(doc)
+	return func() { c.inForce(change) }
+}
+
+// save keeps a document. Traffic can be steered without a disk: what cannot be saved is in force all the
+// same, and weir says that a restart would forget it. Called with mu held.
+func (c *Controller) save(doc *state.Document) {
+	c.doc = doc
+	err := c.store.Save(doc)
+	if err != nil {
+		c.log.Error("the state cannot be saved: a restart would forget what was changed", zap.Error(err), zap.Uint64("generation", doc.Generation))
+	} else if c.unsaved != nil {
+		c.log.Info("the state can be saved again", zap.Uint64("generation", doc.Generation))
+	}
+	c.unsaved = err
+}
+
+// inForce follows a change: ramps end that it overruled, and it is told.
+func (c *Controller) inForce(change state.Change) {
+	c.hub.publish("change", change)
+	for _, r := range change.Routes {
+		if change.Kind != state.KindRamp {
+			c.endRamp(r.Route, "the weights were changed: "+change.Kind+" by "+change.By)
+		}
+	}
+}
+
+func (c *Controller) healthChanged(e *balancer.Endpoint, healthy bool, why string) {
+	c.hub.publish("health", struct {
+		Pool     string `json:"pool"`
+		Endpoint string `json:"endpoint"`
+		Healthy  bool   `json:"healthy"`
+		Why      string `json:"why"`
+	}{e.Pool, e.Address, healthy, why})
+}
+
+// Status is the proxy's, with the ramps, and with what keeps the state from being saved.
+func (c *Controller) Status() proxy.Status {
+	s := c.proxy.Status()
+	for i := range s.Routes {
+		s.Routes[i].Ramp = c.rampOf(s.Routes[i].Name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsaved != nil {
+		s.Degraded = true
+		s.Reasons = append(s.Reasons, "the state cannot be saved, a restart would forget what was changed: "+c.unsaved.Error())
+	}
+	return s
+}
+
+// Route is the proxy's, with its ramp.
+func (c *Controller) Route(name string) (proxy.RouteStatus, bool) {
+	r, ok := c.proxy.Route(name)
+	r.Ramp = c.rampOf(name)
+	return r, ok
+}
+
+// Pool is the proxy's.
+func (c *Controller) Pool(name string) (proxy.PoolStatus, bool) { return c.proxy.Pool(name) }
+
+// Generation is the number of the last change.
+func (c *Controller) Generation() uint64 { return c.proxy.Generation() }
+
+// Unsaved says why the last change could not be saved; nil when it was.
+func (c *Controller) Unsaved() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unsaved
+}
+
+// rampNames are the routes that are on their way.
+func (c *Controller) rampNames() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.ramps))
+}

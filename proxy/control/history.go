@@ -1,0 +1,136 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+
+	"weir/internal/state"
+	"weir/proxy"
+)
+
+// History are the changes that are remembered, in their order. It is shared: do not change it.
+func (c *Controller) History() []state.Change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doc.History
+}
+
+// Rollback gives routes the weights, and pools the drains, that they had in generation to; with 0, those
+// before the last change of routing, all steps of a ramp counting as one. It returns the generation then
+// in force: a new one, or the old one where nothing differs.
+//
+// It returns a *ControlError: 422 for a generation that never was; 409 for one that is not in the history
+// any more, or whose routes, variants, pools or endpoints are gone; and what proxy.Update refuses.
+func (c *Controller) Rollback(to uint64, o Change) (generation uint64, err error) {
+	leave, err := c.enter()
+	if err != nil {
+		return c.proxy.Generation(), err
+	}
+	defer leave()
+	for {
+		c.mu.Lock()
+		history, base := c.doc.History, c.doc.Generation
+		c.mu.Unlock()
+		target := to
+		if target == 0 {
+			if target, err = beforeLast(history); err != nil {
+				return base, err
+			}
+		}
+		weights, drains, err := undo(history, base, target)
+		if err != nil {
+			return base, err
+		}
+		if err := c.allThere(target, weights, drains); err != nil {
+			return base, err
+		}
+		moved := false
+		generation, err = c.proxy.Update(proxy.Update{
+			Kind: state.KindRollback, Cause: o.Cause, Force: o.Force, Weights: weights, Drains: drains, To: target,
+			Check: func() error {
+				if moved = c.proxy.Generation() != base; moved {
+					return errMoved
+				}
+				return o.Expect.check("weir", base)
+			},
+		})
+		if !moved {
+			return generation, err
+		}
+	}
+}
+
+var errMoved = fmt.Errorf("changed meanwhile")
+
+// beforeLast is the generation before the last change of routing.
+func beforeLast(history []state.Change) (uint64, error) {
+	for i := len(history) - 1; i >= 0; i-- {
+		h := history[i]
+		if len(h.Drains) == 0 && !slices.ContainsFunc(h.Routes, func(r state.RouteChange) bool { return r.Before != nil && r.After != nil }) {
+			continue
+		}
+		for h.Kind == state.KindRamp && i > 0 && history[i-1].Kind == state.KindRamp && history[i-1].Routes[0].Route == h.Routes[0].Route &&
+			slices.Equal(history[i-1].Routes[0].After, history[i].Routes[0].Before) {
+			i--
+		}
+		return history[i].Generation - 1, nil
+	}
+	return 0, &proxy.ControlError{Status: 409, Code: "no_history", Message: "there is no change of routing to take back"}
+}
+
+// undo takes back, last first, what was changed after generation to, and returns the weights and drains of
+// then that were others since.
+func undo(history []state.Change, now, to uint64) (map[string]map[string]float64, []state.DrainChange, error) {
+	switch {
+	case to == 0 || to > now:
+		return nil, nil, &proxy.ControlError{Status: 422, Code: "unknown_generation", Message: fmt.Sprintf("generation %d: want 1 to %d, the one in force", to, now)}
+	case to < now && (len(history) == 0 || history[0].Generation > to+1):
+		return nil, nil, &proxy.ControlError{Status: 409, Code: "forgotten",
+			Message: fmt.Sprintf("generation %d is not in the history any more, which begins with generation %d", to, now-uint64(len(history))+1)}
+	}
+	weights := map[string]map[string]float64{}
+	drained := map[state.DrainChange]bool{} // by pool and endpoint
+	var order []state.DrainChange
+	for i := len(history) - 1; i >= 0 && history[i].Generation > to; i-- {
+		for _, r := range history[i].Routes {
+			if delete(weights, r.Route); r.Before != nil {
+				weights[r.Route] = byName(r.Before)
+			}
+		}
+		for _, d := range history[i].Drains {
+			key := state.DrainChange{Pool: d.Pool, Endpoint: d.Endpoint}
+			if _, known := drained[key]; !known {
+				order = append(order, key)
+			}
+			drained[key] = !d.Draining
+		}
+	}
+	var drains []state.DrainChange
+	for _, d := range order {
+		d.Draining = drained[d]
+		drains = append(drains, d)
+	}
+	return weights, drains, nil
+}
+
+// allThere refuses a rollback to what is gone. The end of a drain of what is gone it leaves out.
+func (c *Controller) allThere(to uint64, weights map[string]map[string]float64, drains []state.DrainChange) error {
+	gone := func(err error) error {
+		return &proxy.ControlError{Status: 409, Code: "gone", Message: fmt.Sprintf("cannot go back to generation %d: %v", to, err)}
+	}
+	for route, set := range weights {
+		if _, err := c.proxy.Weigh(route, set); err != nil {
+			return gone(err)
+		}
+	}
+	for _, d := range drains {
+		p, ok := c.proxy.Pool(d.Pool)
+		if !ok {
+			return gone(fmt.Errorf("pool %s is gone", d.Pool))
+		}
+		if d.Endpoint != "" && !slices.ContainsFunc(p.Endpoints, func(e proxy.EndpointStatus) bool { return e.Address == d.Endpoint }) {
+			return gone(fmt.Errorf("endpoint %s of pool %s is gone", d.Endpoint, d.Pool))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package control
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/state"
+	"weir/proxy"
+)
+
+func TestRampSteps(t *testing.T) {
+	for total, want := range map[time.Duration]int{time.Millisecond: 1, time.Second: 1, 5 * time.Second: 5, 20 * time.Second: 20, 5 * time.Minute: 20} {
+		r := &state.Ramp{From: w("a", 3, "b", 1), To: w("a", 0, "b", 7), Total: total}
+		n := steps(total)
+		if n != want {
+			t.Errorf("%v: %d steps, want %d", total, n, want)
+		}
+		last := 25.0
+		for k := range n + 1 {
+			set := at(r, k, n)
+			if sum := set[0].Weight + set[1].Weight; k < n && (sum < 99.99 || sum > 100.01) {
+				t.Errorf("%v, step %d: %v sum to %v", total, k, set, sum)
+			}
+			if b := set[1].Weight; k < n && (b <= last || b >= 100) {
+				t.Errorf("%v, step %d: %v after %v", total, k, b, last)
+			} else {
+				last = b
+			}
+			r.Done = total / time.Duration(n) * time.Duration(k)
+			if got := made(r, n); got != k {
+				t.Errorf("%v, step %d is taken for %d after a restart", total, k, got)
+			}
+		}
+		if end := at(r, n, n); !slices.Equal(end, r.To) {
+			t.Errorf("the end is %v", end)
+		}
+	}
+}
+
+// kinds are those of the last n changes.
+func (x *weir) kinds(n int) (kinds []string) {
+	h := x.History()
+	for _, c := range h[max(0, len(h)-n):] {
+		kinds = append(kinds, c.Kind)
+	}
+	return kinds
+}
+
+func TestRampToItsEnd(t *testing.T) {
+	x := run(t, newStore(), newSite(t).parse(t))
+	_, events, cancel := x.Subscribe("")
+	defer cancel()
+	r := must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 3}, 2*time.Second, by))
+	if r.Ramp == nil || !slices.Equal(r.Ramp.To, w("blue", 0, "green", 3)) || time.Until(r.Ramp.Ends) > 2*time.Second || r.Variants[1].Weight != 40 {
+		t.Errorf("after the first step: %+v, %+v", r, r.Ramp)
+	}
+	eventually(t, "the ramp ends", func() bool { r, _ := x.Route("predict"); return r.Ramp == nil })
+	if got := x.weights(); got != "blue=0 green=3" {
+		t.Error(got)
+	}
+	if got := x.kinds(3); !slices.Equal(got, []string{"ramp", "ramp", "ramp"}) || x.Generation() != 4 {
+		t.Errorf("%v, generation %d", got, x.Generation())
+	}
+	var told []string
+	for len(told) < 5 {
+		select {
+		case e := <-events:
+			told = append(told, e.Type)
+		case <-time.After(5 * time.Second):
+			t.Fatalf("events: %v", told)
+		}
+	}
+	if got := strings.Join(told, " "); got != "change ramp change change ramp" {
+		t.Error(got)
+	}
+	must[uint64](t)(x.Rollback(0, by)) // the whole of it
+	if got := x.weights(); got != "blue=90 green=10" {
+		t.Errorf("after a rollback: %s", got)
+	}
+}
+
+func TestRampIsStopped(t *testing.T) {
+	s := newSite(t)
+	for name, stop := range map[string]func(*weir) (any, error){
+		"by an operator": func(x *weir) (any, error) { return x.StopRamp("predict", by) },
+		"by weights": func(x *weir) (any, error) {
+			return x.SetWeights("predict", map[string]float64{"blue": 1, "green": 1}, by)
+		},
+		"by its own weights": func(x *weir) (any, error) {
+			now, _ := x.Proxy().Weigh("predict", nil)
+			return x.SetWeights("predict", byName(now), by)
+		},
+		"by a switch":   func(x *weir) (any, error) { return x.Switch("predict", "blue", by) },
+		"by a rollback": func(x *weir) (any, error) { return x.Rollback(1, by) },
+		"by a reload": func(x *weir) (any, error) {
+			other := s
+			other.split = "blue: 7, green: 1"
+			_, _, err := x.Apply(other.parse(t), by.Cause)
+			return nil, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := run(t, newStore(), s.parse(t))
+			must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Second, by))
+			if _, err := stop(x); err != nil {
+				t.Fatal(err)
+			}
+			r, _ := x.Route("predict")
+			if r.Ramp != nil {
+				t.Error("the ramp goes on")
+			}
+			generation, weights := x.Generation(), x.weights()
+			time.Sleep(1200 * time.Millisecond) // the next step would be due
+			if x.Generation() != generation || x.weights() != weights {
+				t.Errorf("the ramp took another step: %s, then %s", weights, x.weights())
+			}
+		})
+	}
+}
+
+func TestRampThatIsReplaced(t *testing.T) {
+	x := run(t, newStore(), newSite(t).parse(t))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Hour, by))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 1, "green": 0}, time.Second, by))
+	eventually(t, "the second ramp ends", func() bool { return x.weights() == "blue=1 green=0" })
+	if r, _ := x.Route("predict"); r.Ramp != nil {
+		t.Errorf("%+v", r.Ramp)
+	}
+}
+
+func TestRampStopsWhereItsTargetFails(t *testing.T) {
+	s := newSite(t)
+	healthy := true
+	green := model(t, "green", func() bool { return healthy })
+	s.green = "[" + quote(green) + "]"
+	s.pool = "probe: {path: /health, interval: 100ms, timeout: 90ms, rise: 1, fall: 1}"
+	x := run(t, newStore(), s.parse(t))
+	x.ask("/predict", "")
+	must[proxy.PoolStatus](t)(x.Drain("green", "", false, by))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, 2*time.Second, by))
+	force := by
+	force.Force = true
+	must[proxy.PoolStatus](t)(x.Drain("green", "", true, force))
+	eventually(t, "the ramp stops", func() bool { r, _ := x.Route("predict"); return r.Ramp == nil })
+	if got := x.weights(); got == "blue=0 green=1" {
+		t.Errorf("it went on to the end: %s", got)
+	}
+}
+
+func TestRampGoesOnAfterARestart(t *testing.T) {
+	store, s := newStore(), newSite(t)
+	x := run(t, store, s.parse(t))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, 3*time.Second, by))
+	eventually(t, "the second step", func() bool { return x.Generation() == 3 })
+	x.stop()
+	weights := x.weights()
+	x = run(t, store, s.parse(t))
+	r, _ := x.Route("predict")
+	if x.weights() != weights || r.Ramp == nil || time.Until(r.Ramp.Ends) > 2100*time.Millisecond {
+		t.Errorf("after the restart: %s, want %s; %+v", x.weights(), weights, r.Ramp)
+	}
+	eventually(t, "the ramp ends", func() bool { return x.weights() == "blue=0 green=1" })
+	if x.Generation() != 5 {
+		t.Errorf("generation %d, want 5", x.Generation())
+	}
+
+	// Not where the file has another split by now.
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 1, "green": 0}, 3*time.Second, by))
+	x.stop()
+	s.split = "blue: 3, green: 1"
+	x = run(t, store, s.parse(t))
+	if r, _ := x.Route("predict"); r.Ramp != nil || x.weights() != "blue=3 green=1" {
+		t.Errorf("%s, %+v", x.weights(), r.Ramp)
+	}
+}
