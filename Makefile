@@ -91,6 +91,7 @@ fuzz: setup-run ## every fuzz target for FUZZTIME (60s)
 
 .PHONY: prove
 prove: check test fuzz models-check ## the long versions of everything, before a release: half an hour
+	WEIR_PROVE=1 $(GO) test -count=1 -timeout 60m ./...
 	$(GO) test -count=3 -shuffle=on ./...
 	@$(MAKE) run DURATION=2m
 
