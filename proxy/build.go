@@ -356,6 +356,7 @@ func (t *table) variant(route string, pl *balancer.Pool, old *table) *variant {
 	}
 	if v.live = old.live[variantKey{v.route, v.pool}]; v.live == nil {
 		v.live = new(variantLive)
+		v.live.window.Tick(time.Now()) // rates count from here
 	}
 	t.count(v)
 	return v
