@@ -39,7 +39,7 @@ type Update struct {
 // while the pool or the endpoint is configured.
 //
 // It returns a *ControlError: 404 for an unknown route, pool or endpoint; 422 for weights that do not name
-// every variant of the route and nothing else, are negative or not finite, or sum to 0; 409 where more
+// every variant of the route and nothing else, are negative or above config.MaxWeight, or sum to 0; 409 where more
 // traffic would go to a variant without a usable endpoint, or to a pool than its endpoints are said to
 // bear, or where a drain would leave a route without a usable endpoint. On an error nothing has changed.
 func (p *Proxy) Update(u Update) (generation uint64, err error) {
@@ -72,7 +72,7 @@ func (p *Proxy) Update(u Update) (generation uint64, err error) {
 		p.table.Store(next)
 		next.drain()
 	})
-	p.log.Info("routing changed", zap.String("kind", u.Kind), zap.Strings("changes", describeChange(&change)),
+	p.log.Info("routing changed", zap.String("kind", u.Kind), zap.Strings("changes", shortened(describeChange(&change))),
 		zap.String("reason", u.Reason), zap.String("by", u.By), zap.Uint64("generation", next.generation))
 	return next.generation, nil
 }
@@ -164,6 +164,9 @@ func (t *table) setDrain(d state.DrainChange) error {
 			slices.Sort(kept)
 		}
 		pl.set.Endpoints = kept
+	}
+	if len(drainChanges(d.Pool, t.pools[i].set, pl.set)) == 0 { // a rollback may name it all the same
+		return nil
 	}
 	pl.set.Generation = t.generation
 	t.pools[i] = &pl

@@ -53,6 +53,8 @@ func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
 			return nil, refuse("no weight for variant %q: every variant needs one, 0 for no new requests", v.Pool)
 		case w < 0 || math.IsNaN(w) || math.IsInf(w, 0):
 			return nil, refuse("weight %v of variant %q: want a number from 0 up", w, v.Pool)
+		case w > config.MaxWeight: // as in the file; what is remembered is held to it, too
+			return nil, refuse("weight %v of variant %q: want at most %v", w, v.Pool, config.MaxWeight)
 		}
 		sum += w
 		set = append(set, config.Variant{Pool: v.Pool, Weight: w})
@@ -62,8 +64,8 @@ func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
 			return nil, refuse("unknown variant %q (have %s)", name, strings.Join(names, ", "))
 		}
 	}
-	if sum == 0 || math.IsInf(sum, 0) {
-		return nil, refuse("the weights sum to %v: at least one must be above 0", sum)
+	if sum == 0 {
+		return nil, refuse("the weights sum to 0: at least one must be above 0")
 	}
 	return set, nil
 }
