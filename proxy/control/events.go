@@ -3,7 +3,6 @@ package control
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,8 +10,9 @@ import (
 )
 
 const (
-	keptEvents   = 1000 // for those who come back
-	waitingAtOne = 256  // events that a reader may be behind before it is dropped
+	keptEvents   = 1000    // for those who come back,
+	keptBytes    = 4 << 20 // at most: a reload of a thousand routes is one large event
+	waitingAtOne = 256     // events that a reader may be behind before it is dropped
 )
 
 // Event is something that happened.
@@ -29,8 +29,10 @@ type hub struct {
 	run string // tells events of this run from those of another
 
 	mu      sync.Mutex
-	seq     uint64
-	kept    []Event
+	seq     uint64 // of the last event
+	gone    uint64 // of the last event that is not kept any more
+	kept    [keptEvents]Event
+	bytes   int // of those kept
 	readers map[chan Event]bool
 	closed  bool
 }
@@ -39,20 +41,28 @@ func newHub() *hub {
 	return &hub{run: strconv.FormatInt(time.Now().UnixNano(), 36), readers: map[chan Event]bool{}}
 }
 
+// slot is where an event is, or will be, kept.
+func (h *hub) slot(seq uint64) *Event { return &h.kept[seq%keptEvents] }
+
+func (h *hub) id(seq uint64) string { return fmt.Sprintf("%s-%d", h.run, seq) }
+
 // publish never waits: a reader that is too far behind is dropped.
 func (h *hub) publish(kind string, data any) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.seq++
 	text, err := json.Marshal(data)
 	if err != nil {
 		text, _ = json.Marshal(err.Error()) // NaN, in what came from JSON
 	}
-	e := Event{ID: fmt.Sprintf("%s-%d", h.run, h.seq), Type: kind, Data: text}
-	h.kept = append(h.kept, e)
-	if len(h.kept) > keptEvents {
-		h.kept = slices.Clone(h.kept[1:])
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seq++
+	e := Event{ID: h.id(h.seq), Type: kind, Data: text}
+	h.bytes += len(text)
+	for h.seq-h.gone > keptEvents || h.bytes > keptBytes && h.gone+1 < h.seq {
+		h.gone++
+		h.bytes -= len(h.slot(h.gone).Data)
+		*h.slot(h.gone) = Event{}
 	}
+	*h.slot(h.seq) = e
 	for r := range h.readers {
 		select {
 		case r <- e:
@@ -89,15 +99,18 @@ func (c *Controller) Subscribe(last string) (missed []Event, events <-chan Event
 	}
 }
 
-func (h *hub) after(last string) []Event {
+func (h *hub) after(last string) (events []Event) {
 	run, number, _ := strings.Cut(last, "-")
 	seq, err := strconv.ParseUint(number, 10, 64)
-	first := h.seq - uint64(len(h.kept)) + 1
-	if run != h.run || err != nil || seq > h.seq || seq+1 < first {
-		lost := Event{ID: fmt.Sprintf("%s-%d", h.run, h.seq), Type: "lost", Data: json.RawMessage(`{"why":"events after ` + "the last one you know are not kept any more; read the state again" + `"}`)}
-		return []Event{lost}
+	if run != h.run || err != nil || seq > h.seq || seq < h.gone {
+		return []Event{{ID: h.id(h.seq), Type: "lost",
+			Data: json.RawMessage(`{"why":"events after the last one you know are not kept any more; read the state again"}`)}}
 	}
-	return slices.Clone(h.kept[seq+1-first:])
+	for seq < h.seq {
+		seq++
+		events = append(events, *h.slot(seq))
+	}
+	return events
 }
 
 func (h *hub) close() {
