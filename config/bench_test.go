@@ -38,3 +38,30 @@ func BenchmarkParse(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDiff compares what two files say: the same, one weight, or the version of every pool.
+func BenchmarkDiff(b *testing.B) {
+	for _, routes := range []int{10, 100, 1000} {
+		text := string(largeFile(routes, routes))
+		old := parseDiff(b, text)
+		for _, c := range []struct {
+			name, from, to string
+			times, want    int
+		}{
+			{"same", "", "", 0, 0},
+			{"one_route", "pool-0: 90", "pool-0: 50", 1, 1},
+			{"all_pools", "version: v1", "version: v2", -1, routes},
+			{"all_endpoints", ":8001", ":8002", -1, 20 * routes},
+		} {
+			b.Run(fmt.Sprint(routes, "/", c.name), func(b *testing.B) {
+				next := parseDiff(b, strings.Replace(text, c.from, c.to, c.times))
+				b.ReportAllocs()
+				for b.Loop() {
+					if got := len(Diff(old, next)); got != c.want {
+						b.Fatalf("%d differences, want %d", got, c.want)
+					}
+				}
+			})
+		}
+	}
+}

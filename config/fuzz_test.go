@@ -45,6 +45,9 @@ func FuzzParse(f *testing.F) {
 			if diff := cmp.Diff(c, again, byText); diff != "" {
 				t.Fatalf("rendered as %s and read again (-before +after):\n%s", form, diff)
 			}
+			if diff := Diff(c, again); diff != nil {
+				t.Fatalf("rendered as %s and read again: %v", form, diff)
+			}
 		}
 	})
 }

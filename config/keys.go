@@ -32,7 +32,8 @@ func fileShape() object[Config] {
 }
 
 func listenersShape() shape[[]Listener] {
-	return list[Listener]{noun: "listener", least: 1, most: 64, fresh: DefaultListener, elem: object[Listener]{fields: []field[Listener]{
+	identity := func(l *Listener) string { return l.Address }
+	return list[Listener]{noun: "listener", least: 1, most: 64, fresh: DefaultListener, identity: identity, sum: sumListener, elem: object[Listener]{fields: []field[Listener]{
 		key("address", listenAddressShape(), func(l *Listener) *string { return &l.Address },
 			"HOST:PORT; without a host it is every interface, port 0 lets the system choose.").must(),
 		key("timeouts", object[ListenerTimeouts]{fields: []field[ListenerTimeouts]{
@@ -107,7 +108,7 @@ func logShape() shape[Log] {
 func poolsShape() shape[[]Pool] {
 	return named[Pool]{
 		noun: "pool", least: 1, fresh: DefaultPool, name: func(p *Pool) *string { return &p.Name },
-		check: checkName, pattern: namePattern, elem: object[Pool]{fields: []field[Pool]{
+		check: checkName, pattern: namePattern, sum: sumPool, elem: object[Pool]{fields: []field[Pool]{
 			key("version", optionalTextShape("a version"), func(p *Pool) *string { return &p.Version },
 				"The version of the model, as shown in status and access log."),
 			key("endpoints", endpointsShape(), func(p *Pool) *[]Endpoint { return &p.Endpoints },
@@ -124,7 +125,8 @@ func poolsShape() shape[[]Pool] {
 
 func endpointsShape() shape[[]Endpoint] {
 	address := func(e *Endpoint) *string { return &e.Address }
-	return list[Endpoint]{noun: "endpoint", least: 1, fresh: DefaultEndpoint, elem: brief[Endpoint]{
+	identity := func(e *Endpoint) string { return e.Address }
+	return list[Endpoint]{noun: "endpoint", least: 1, fresh: DefaultEndpoint, identity: identity, sum: sumEndpoint, elem: brief[Endpoint]{
 		isShort: func(e *Endpoint) bool { return *e == Endpoint{Address: e.Address, Weight: DefaultEndpoint().Weight} },
 		short:   part(endpointAddressShape(), address),
 		long: object[Endpoint]{fields: []field[Endpoint]{
@@ -168,7 +170,8 @@ func connectionsShape() shape[Connections] {
 }
 
 func routesShape() shape[[]Route] {
-	return list[Route]{noun: "route", least: 1, fresh: DefaultRoute, elem: object[Route]{fields: []field[Route]{
+	identity := func(r *Route) string { return r.Name }
+	return list[Route]{noun: "route", least: 1, fresh: DefaultRoute, identity: identity, sum: sumRoute, reordered: reordered, elem: object[Route]{fields: []field[Route]{
 		key("name", nameShape(), func(r *Route) *string { return &r.Name },
 			"The name of the route, unique among routes; written like the name of a pool.").must(),
 		key("match", matchShape(), func(r *Route) *Match { return &r.Match },
@@ -228,8 +231,9 @@ func headersShape() shape[[]Header] {
 func splitShape() shape[[]Variant] {
 	return named[Variant]{
 		noun: "variant", least: 1, fresh: func() Variant { return Variant{} }, name: func(v *Variant) *string { return &v.Pool },
-		check: func(string) error { return nil }, // it has to be one of the pools, which is checked later
-		elem:  part(weightShape(), func(v *Variant) *float64 { return &v.Weight }),
+		ordered: true,                              // A and B, and which subjects are whose
+		check:   func(string) error { return nil }, // it has to be one of the pools, which is checked later
+		elem:    part(weightShape(), func(v *Variant) *float64 { return &v.Weight }),
 	}
 }
 

@@ -38,8 +38,18 @@ func Parse(name string, data []byte) (*Config, error) {
 	return parse(name, data, os.LookupEnv)
 }
 
+// ParseRendered reads what Render or RenderJSON wrote: it may be longer than a file, since it has all
+// that a file leaves out, and has no variables. Paths stay as they are.
+func ParseRendered(data []byte) (*Config, error) {
+	return parseUpTo(len(data), "", data, func(string) (string, bool) { return "", false })
+}
+
 func parse(name string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
-	d := &decoder{report: newReport(name), substituted: map[*yaml.Node]bool{}, refused: map[*yaml.Node]bool{}}
+	return parseUpTo(MaxFile, name, data, lookup)
+}
+
+func parseUpTo(most int, name string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
+	d := &decoder{report: newReport(name), most: most, substituted: map[*yaml.Node]bool{}, refused: map[*yaml.Node]bool{}}
 	root := d.document(data)
 	if root == nil {
 		return nil, d.err()
@@ -116,8 +126,8 @@ func (d *decoder) faultEmpty(at position) {
 
 // checkText refuses what is no text before the YAML reader, which gives no place for it, sees it.
 func (d *decoder) checkText(data []byte) bool {
-	if len(data) > MaxFile {
-		d.faultAt(position{1, 1}, "", "the file is larger than %s, the most that is read", Size(MaxFile))
+	if len(data) > d.most {
+		d.faultAt(position{1, 1}, "", "the file is larger than %s, the most that is read", Size(d.most))
 		return false
 	}
 	at := position{1, 1}

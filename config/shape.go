@@ -17,6 +17,8 @@ type shape[T any] interface {
 	encode(v *T) *yaml.Node
 	// schema describes the value; preset holds its default.
 	schema(preset *T) schema
+	// diff adds to d what is different in next (diff_shape.go).
+	diff(d *differ, key string, old, next *T)
 }
 
 // schema is one JSON Schema object.
@@ -25,6 +27,7 @@ type schema = map[string]any
 // decoder reads the nodes of one file.
 type decoder struct {
 	*report
+	most int // bytes
 	// substituted are the scalars that had a ${VAR}; they are text, whatever they are to become.
 	substituted map[*yaml.Node]bool
 	// refused are the values that have a fault already and are not looked at again.
@@ -116,6 +119,7 @@ type field[T any] struct {
 	decode    func(d *decoder, n *yaml.Node, key string, into *T)
 	encode    func(v *T) *yaml.Node
 	schema    func(preset *T) schema
+	diff      func(d *differ, parent string, old, next *T)
 }
 
 // key makes a field from the shape of its value and where the value lives in T.
@@ -125,6 +129,11 @@ func key[T, F any](name string, s shape[F], of func(*T) *F, doc string) field[T]
 		decode: func(d *decoder, n *yaml.Node, key string, into *T) { read(d, s, n, key, of(into)) },
 		encode: func(v *T) *yaml.Node { return s.encode(of(v)) },
 		schema: func(preset *T) schema { return s.schema(of(preset)) },
+		diff: func(d *differ, parent string, old, next *T) {
+			if before, after := of(old), of(next); !same(before, after) {
+				s.diff(d, child(parent, name), before, after)
+			}
+		},
 	}
 }
 
@@ -239,6 +248,11 @@ type list[T any] struct {
 	least, most int
 	// optional leaves the key out when the list is empty.
 	optional bool
+	// identity tells items apart whose place in the list may change; nil where they are values alone.
+	// sum says one in a few words (nil: all of it), reordered whether another order means something.
+	identity  func(*T) string
+	sum       func(*T) string
+	reordered func(old, next []T, before []int) bool
 }
 
 func (l list[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
@@ -295,6 +309,10 @@ type named[T any] struct {
 	least int
 	// pattern is what the schema says about names; "" for no restriction.
 	pattern string
+	// sum says an entry in a few words; nil: all of it.
+	sum func(*T) string
+	// ordered is set where the order of entries means something.
+	ordered bool
 }
 
 func (m named[T]) decode(d *decoder, n *yaml.Node, key string, into *[]T) {
