@@ -72,7 +72,8 @@ const (
 	reasonGone           // the client went away
 	reasonEarly          // the endpoint has something to say before the upload is over
 	reasonPark           // idle for a while: give the buffers back
-	reasonStop           // weir is stopping
+	reasonQuit           // weir is stopping, and the connection is idle
+	reasonStop           // weir cuts off what runs
 )
 
 // converse serves requests for as long as they come. It returns true when the connection is idle and
@@ -142,7 +143,7 @@ func (c *conn) pardon() {
 // overtaken undoes the end of an idle connection's time where a request has come before it. Called with
 // mu held.
 func (c *conn) overtaken() bool {
-	if c.reason != reasonTimeout || !c.readable() {
+	if c.reason != reasonTimeout && c.reason != reasonQuit || !c.readable() {
 		return false
 	}
 	c.pardon()

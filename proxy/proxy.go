@@ -213,10 +213,13 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 func (c *conn) stop(force bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	phase := c.phase.Load()
-	idle := (phase == phaseIdle || phase == phaseDetached) && !c.readable()
-	if force || idle && c.reason == reasonNone {
+	if force {
 		c.halt(reasonStop)
+		return
+	}
+	phase := c.phase.Load()
+	if (phase == phaseIdle || phase == phaseDetached) && c.reason == reasonNone && !c.readable() {
+		c.halt(reasonQuit)
 	}
 }
 
