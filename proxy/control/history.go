@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"weir/internal/state"
@@ -41,7 +42,7 @@ func (c *Controller) Rollback(to uint64, o Change) (generation uint64, err error
 		if err != nil {
 			return base, err
 		}
-		if err := c.allThere(target, weights, drains); err != nil {
+		if drains, err = c.allThere(target, weights, drains); err != nil {
 			return base, err
 		}
 		moved := false
@@ -113,24 +114,31 @@ func undo(history []state.Change, now, to uint64) (map[string]map[string]float64
 	return weights, drains, nil
 }
 
-// allThere refuses a rollback to what is gone. The end of a drain of what is gone it leaves out.
-func (c *Controller) allThere(to uint64, weights map[string]map[string]float64, drains []state.DrainChange) error {
+// allThere refuses a rollback to what is gone, and returns the drains to set. The end of a drain of what
+// is gone it leaves out.
+func (c *Controller) allThere(to uint64, weights map[string]map[string]float64, drains []state.DrainChange) (there []state.DrainChange, err error) {
 	gone := func(err error) error {
 		return &proxy.ControlError{Status: 409, Code: "gone", Message: fmt.Sprintf("cannot go back to generation %d: %v", to, err)}
 	}
-	for route, set := range weights {
-		if _, err := c.proxy.Weigh(route, set); err != nil {
-			return gone(err)
+	for _, route := range slices.Sorted(maps.Keys(weights)) {
+		if _, err := c.proxy.Weigh(route, weights[route]); err != nil {
+			return nil, gone(err)
 		}
 	}
 	for _, d := range drains {
 		p, ok := c.proxy.Pool(d.Pool)
-		if !ok {
-			return gone(fmt.Errorf("pool %s is gone", d.Pool))
+		switch {
+		case !ok:
+			err = fmt.Errorf("pool %s is gone", d.Pool)
+		case d.Endpoint != "" && !slices.ContainsFunc(p.Endpoints, func(e proxy.EndpointStatus) bool { return e.Address == d.Endpoint }):
+			err = fmt.Errorf("endpoint %s of pool %s is gone", d.Endpoint, d.Pool)
+		default:
+			there = append(there, d)
+			continue
 		}
-		if d.Endpoint != "" && !slices.ContainsFunc(p.Endpoints, func(e proxy.EndpointStatus) bool { return e.Address == d.Endpoint }) {
-			return gone(fmt.Errorf("endpoint %s of pool %s is gone", d.Endpoint, d.Pool))
+		if d.Draining {
+			return nil, gone(err)
 		}
 	}
-	return nil
+	return there, nil
 }
