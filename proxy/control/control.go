@@ -8,8 +8,8 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -40,13 +40,14 @@ type Controller struct {
 	// gate is held for reading by every change, and for writing to let no more begin.
 	gate   sync.RWMutex
 	frozen error // why nothing changes any more
+	closed bool
 
 	mu      sync.Mutex
-	doc     *state.Document // as saved last, or as it should have been
-	unsaved error           // why that failed
-	begins  *state.Ramp     // with the weights that are being committed
-	ramps   map[string]*ramp
-	ctx     context.Context // ends the ramps
+	doc     *state.Document  // as saved last, or as it should have been
+	unsaved error            // why that failed
+	ramps   map[string]*ramp // by route, those that doc has: both change at once
+	taken   *step            // the last step of a ramp; written and followed under the proxy's lock, too
+	ctx     context.Context  // ends the ramps
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -79,18 +80,24 @@ func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
 func (c *Controller) Freeze(err error) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	c.frozen = err
+	if !c.closed {
+		c.frozen = err
+	}
 }
 
-// Thaw undoes Freeze.
+// Thaw undoes Freeze, but not Close.
 func (c *Controller) Thaw() { c.Freeze(nil) }
 
 // Close ends the ramps and the event streams and closes the store. A change that comes later is refused.
 func (c *Controller) Close() error {
-	if c.ctx.Err() != nil { // closed already
+	c.gate.Lock()
+	again := c.closed
+	c.closed = true
+	c.frozen = &proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"}
+	c.gate.Unlock()
+	if again {
 		return nil
 	}
-	c.Freeze(&proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"})
 	c.cancel()
 	c.running.Wait()
 	c.hub.close()
@@ -171,16 +178,35 @@ func (c *Controller) setWeights(kind, route string, weights map[string]float64, 
 		return proxy.RouteStatus{}, err
 	}
 	defer leave()
-	_, err = c.proxy.Update(proxy.Update{
-		Kind: kind, Cause: o.Cause, Force: o.Force, Check: c.checkRoute(route, o.Expect),
-		Weights: map[string]map[string]float64{route: weights},
+	return c.set(kind, route, weights, o, c.checkRoute(route, o.Expect))
+}
+
+// set is setWeights for who has entered. check is called when nothing else can change any more.
+func (c *Controller) set(kind, route string, weights map[string]float64, o Change, check func() error) (proxy.RouteStatus, error) {
+	_, err := c.proxy.Update(proxy.Update{
+		Kind: kind, Cause: o.Cause, Force: o.Force, Weights: map[string]map[string]float64{route: weights},
+		Check: func() error {
+			if err := check(); err != nil {
+				return err
+			}
+			// Who sets the weights that a ramp has reached wants it to stay there, and no change ends it.
+			if want, err := c.proxy.Weigh(route, weights); err == nil && c.at(route, want) {
+				c.endRamp(route, "the weights were set to where it was, by "+o.By)
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		return proxy.RouteStatus{}, err
 	}
-	c.endRamp(route, "its target was overruled") // where the weights were those already
 	r, _ := c.Route(route)
 	return r, nil
+}
+
+// at reports whether a route is at these weights.
+func (c *Controller) at(route string, weights []state.Weight) bool {
+	now, err := c.proxy.Weigh(route, nil)
+	return err == nil && slices.Equal(now, weights)
 }
 
 // Switch sends all traffic of a route to one variant, and returns the route.
@@ -201,16 +227,54 @@ func (c *Controller) Switch(route, to string, o Change) (proxy.RouteStatus, erro
 }
 
 // SwitchBack gives a route the weights it had before its last switch, and returns the route. It is a switch
-// too: switching back once more undoes it.
+// too: switching back once more undoes it. It returns a *ControlError of 409 where there was no switch, or
+// where the variants are others by now.
 func (c *Controller) SwitchBack(route string, o Change) (proxy.RouteStatus, error) {
-	c.mu.Lock()
-	back := c.doc.Routes[route].Back
-	c.mu.Unlock()
+	leave, err := c.enter()
+	if err != nil {
+		return proxy.RouteStatus{}, err
+	}
+	defer leave()
+	back := c.back(route)
 	if _, ok := c.proxy.Route(route); ok && back == nil {
 		return proxy.RouteStatus{}, &proxy.ControlError{Status: 409, Code: "no_switch",
 			Message: fmt.Sprintf("route %s was not switched: there is nothing to go back to", route)}
 	}
-	return c.setWeights(state.KindSwitch, route, byName(back), o)
+	expected := c.checkRoute(route, o.Expect)
+	r, err := c.set(state.KindSwitch, route, byName(back), o, func() error {
+		if err := expected(); err != nil {
+			return err
+		}
+		if !slices.Equal(c.back(route), back) { // two that go back at once would both go to the same place
+			return conflict(route)
+		}
+		return nil
+	})
+	var refused *proxy.ControlError
+	if errors.As(err, &refused) && refused.Status == 422 { // they were good once
+		return r, &proxy.ControlError{Status: 409, Code: "gone",
+			Message: fmt.Sprintf("route %s cannot go back to the weights before its last switch, %s: %v", route, names(back), refused)}
+	}
+	return r, err
+}
+
+// back are the weights before the last switch of a route.
+func (c *Controller) back(route string) []state.Weight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doc.Routes[route].Back
+}
+
+func conflict(route string) error {
+	return &proxy.ControlError{Status: 409, Code: "conflict", Message: "route " + route + " was changed at the same moment; try again"}
+}
+
+func names(set []state.Weight) string {
+	var s []string
+	for _, w := range set {
+		s = append(s, fmt.Sprintf("%s=%v", w.Pool, w.Weight))
+	}
+	return strings.Join(s, " ")
 }
 
 func byName(set []state.Weight) map[string]float64 {
@@ -248,58 +312,6 @@ func (c *Controller) Drain(pool, endpoint string, on bool, o Change) (proxy.Pool
 	}
 	p, _ := c.proxy.Pool(pool)
 	return p, nil
-}
-
-// commit is proxy.Options.Commit: it saves the change before it is in force.
-func (c *Controller) commit(change state.Change, doc *state.Document) (after func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	doc.History = append(slices.Clip(c.doc.History), change)
-	if surplus := len(doc.History) - state.MaxHistory; surplus > 0 {
-		doc.History = slices.Clone(doc.History[surplus:])
-	}
-	changed := map[string]state.RouteChange{}
-	for _, r := range change.Routes {
-		changed[r.Route] = r
-	}
-	for name, r := range doc.Routes {
-		r.Back, r.Ramp = c.doc.Routes[name].Back, c.doc.Routes[name].Ramp
-		if now, ok := changed[name]; ok {
-			r.Ramp = nil
-			if change.Kind == state.KindRamp {
-				r.Ramp = c.begins
-			}
-			if change.Kind == state.KindSwitch {
-				r.Back = now.Before
-			}
-		}
-		doc.Routes[name] = r
-	}
-	c.save(doc)
-	return func() { c.inForce(change) }
-}
-
-// save keeps a document. Traffic can be steered without a disk: what cannot be saved is in force all the
-// same, and weir says that a restart would forget it. Called with mu held.
-func (c *Controller) save(doc *state.Document) {
-	c.doc = doc
-	err := c.store.Save(doc)
-	if err != nil {
-		c.log.Error("the state cannot be saved: a restart would forget what was changed", zap.Error(err), zap.Uint64("generation", doc.Generation))
-	} else if c.unsaved != nil {
-		c.log.Info("the state can be saved again", zap.Uint64("generation", doc.Generation))
-	}
-	c.unsaved = err
-}
-
-// inForce follows a change: ramps end that it overruled, and it is told.
-func (c *Controller) inForce(change state.Change) {
-	c.hub.publish("change", change)
-	for _, r := range change.Routes {
-		if change.Kind != state.KindRamp {
-			c.endRamp(r.Route, "the weights were changed: "+change.Kind+" by "+change.By)
-		}
-	}
 }
 
 func (c *Controller) healthChanged(e *balancer.Endpoint, healthy bool, why string) {
@@ -344,11 +356,4 @@ func (c *Controller) Unsaved() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.unsaved
-}
-
-// rampNames are the routes that are on their way.
-func (c *Controller) rampNames() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.ramps))
 }

@@ -22,9 +22,28 @@ const (
 // ramp is the goroutine that takes the steps of a route's ramp.
 type ramp struct {
 	route   string
+	is      state.Ramp // as it began, or was found after a restart
+	n, k    int        // steps after the first, and how many of them are made
 	ends    time.Time
+	ctx     context.Context
 	cancel  context.CancelFunc
 	expects []state.Weight // the weights of its last step
+	begun   bool
+}
+
+// step is one step of a ramp, which ends where nothing remains. The first takes the place of replaced, if
+// there was one.
+type step struct {
+	ramp, replaced *ramp
+	remains        *state.Ramp
+}
+
+func (c *Controller) newRamp(route string, is *state.Ramp) *ramp {
+	n := steps(is.Total)
+	k := made(is, n)
+	r := &ramp{route: route, is: *is, n: n, k: k, ends: time.Now().Add(is.Total - is.Done), expects: at(is, k, n)}
+	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	return r
 }
 
 // steps is how many steps a ramp takes after its first.
@@ -80,70 +99,77 @@ func (c *Controller) Ramp(route string, weights map[string]float64, over time.Du
 	if err != nil {
 		return proxy.RouteStatus{}, err
 	}
-	if slices.Equal(from, to) {
-		return c.setWeights(state.KindWeights, route, weights, o)
-	}
-	r := &state.Ramp{From: from, To: to, Total: over, Force: o.Force, By: o.By, Reason: o.Reason}
 	check := c.checkRoute(route, o.Expect)
+	if slices.Equal(from, to) {
+		return c.set(state.KindWeights, route, weights, o, check)
+	}
 	// The last step must not be the first to find out that it is refused.
 	_, err = c.proxy.Update(proxy.Update{Weights: map[string]map[string]float64{route: weights}, Force: o.Force, DryRun: true})
 	if err != nil {
 		return proxy.RouteStatus{}, err
 	}
-	err = c.step(route, r, at(r, 0, steps(over)), o, func() error {
+	is := &state.Ramp{From: from, To: to, Total: over, Force: o.Force, By: o.By, Reason: o.Reason}
+	r := c.newRamp(route, is)
+	err = c.step(r, is, r.expects, func() error {
 		if err := check(); err != nil {
 			return err
 		}
-		if now, err := c.proxy.Weigh(route, nil); err != nil || !slices.Equal(now, from) {
-			return &proxy.ControlError{Status: 409, Code: "conflict", Message: "route " + route + " was changed at the same moment; try again"}
+		if !c.at(route, from) {
+			return conflict(route)
 		}
 		return nil
 	})
 	if err != nil {
+		r.cancel()
 		return proxy.RouteStatus{}, err
 	}
-	c.start(route, r)
 	status, _ := c.Route(route)
 	return status, nil
 }
 
-// step sets the weights of one step; r is the ramp as it is after it, nil when that was the last.
-func (c *Controller) step(route string, r *state.Ramp, weights []state.Weight, o Change, check func() error) error {
+// step sets the weights of one step of r; remains is the ramp as it is after it, nil when that was the last.
+func (c *Controller) step(r *ramp, remains *state.Ramp, weights []state.Weight, check func() error) error {
 	_, err := c.proxy.Update(proxy.Update{
-		Kind: state.KindRamp, Cause: o.Cause, Force: o.Force,
-		Weights: map[string]map[string]float64{route: byName(weights)},
+		Kind: state.KindRamp, Cause: proxy.Cause{By: r.is.By, Reason: r.is.Reason}, Force: r.is.Force,
+		Weights: map[string]map[string]float64{r.route: byName(weights)},
 		Check: func() error {
 			if err := check(); err != nil {
 				return err
 			}
+			s := &step{ramp: r, remains: remains}
 			c.mu.Lock()
-			c.begins = r // read by commit, under the proxy's lock as this is
+			c.taken = s
 			c.mu.Unlock()
+			if c.at(r.route, weights) { // as when it is small: a step that changes nothing and that nobody commits
+				c.mu.Lock()
+				c.follow(s)
+				c.saveRamp(r.route, remains)
+				c.mu.Unlock()
+				c.tellStep(s)
+			}
 			return nil
 		},
 	})
 	return err
 }
 
-// start begins the goroutine of a ramp whose last step was r.Done into it.
-func (c *Controller) start(route string, r *state.Ramp) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	n := steps(r.Total)
-	k := made(r, n)
-	now := &ramp{route: route, ends: time.Now().Add(r.Total - r.Done), cancel: cancel, expects: at(r, k, n)}
-	c.mu.Lock()
-	if c.doc.Routes[route].Ramp != r { // overruled already
-		c.mu.Unlock()
-		cancel()
+// follow notes which ramp a route has after a step. Called with mu held.
+func (c *Controller) follow(s *step) {
+	if now := c.ramps[s.ramp.route]; now != nil && now != s.ramp {
+		s.replaced = now
+		now.cancel()
+	}
+	if s.remains == nil {
+		c.drop(s.ramp)
 		return
 	}
-	if before := c.ramps[route]; before != nil {
-		before.cancel()
-	}
-	c.ramps[route] = now
-	c.mu.Unlock()
-	c.hub.publish("ramp", rampEvent{Route: route, State: "started", To: r.To, Ends: now.ends, By: r.By, Reason: r.Reason})
-	c.running.Go(func() { c.climb(ctx, now, *r, k, n) })
+	c.ramps[s.ramp.route] = s.ramp
+}
+
+// drop ends a ramp; its goroutine takes no more steps. Called with mu held.
+func (c *Controller) drop(r *ramp) {
+	delete(c.ramps, r.route)
+	r.cancel()
 }
 
 type rampEvent struct {
@@ -156,15 +182,40 @@ type rampEvent struct {
 	Why    string         `json:"why,omitempty"` // it stopped
 }
 
-// climb takes the steps after the k-th.
-func (c *Controller) climb(ctx context.Context, now *ramp, r state.Ramp, k, n int) {
-	defer now.cancel()
-	every := r.Total / time.Duration(n)
+// tellStep tells what a step began and ended, once it is in force.
+func (c *Controller) tellStep(s *step) {
+	if s.replaced != nil {
+		c.tellStopped(s.replaced, "another ramp began, by "+s.ramp.is.By)
+	}
+	is := &s.ramp.is
+	if !s.ramp.begun {
+		c.begin(s.ramp)
+	}
+	if s.remains == nil {
+		c.hub.publish("ramp", rampEvent{Route: s.ramp.route, State: "finished", To: is.To, By: is.By, Reason: is.Reason})
+	}
+}
+
+// begin starts the goroutine of a ramp that is in c.ramps.
+func (c *Controller) begin(r *ramp) {
+	r.begun = true
+	c.hub.publish("ramp", rampEvent{Route: r.route, State: "started", To: r.is.To, Ends: r.ends, By: r.is.By, Reason: r.is.Reason})
+	c.running.Go(func() { c.climb(r) })
+}
+
+func (c *Controller) tellStopped(r *ramp, why string) {
+	c.hub.publish("ramp", rampEvent{Route: r.route, State: "stopped", Why: why})
+}
+
+// climb takes the steps that remain.
+func (c *Controller) climb(r *ramp) {
+	defer r.cancel()
+	every := r.is.Total / time.Duration(r.n)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for k < n {
+	for r.k < r.n {
 		select {
-		case <-ctx.Done():
+		case <-r.ctx.Done():
 			return
 		case <-tick.C:
 		}
@@ -172,40 +223,45 @@ func (c *Controller) climb(ctx context.Context, now *ramp, r state.Ramp, k, n in
 		if err != nil {
 			continue // frozen: go on when that is over, if it is
 		}
-		k++
-		next := r
-		next.Done = every * time.Duration(k)
-		remains := &next
-		if k == n {
-			remains = nil
-		}
-		set := at(&r, k, n)
-		err = c.step(now.route, remains, set, Change{Cause: proxy.Cause{By: r.By, Reason: r.Reason}, Force: r.Force}, func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if have, err := c.proxy.Weigh(now.route, nil); err != nil || !slices.Equal(have, now.expects) {
-				return &proxy.ControlError{Status: 409, Code: "conflict", Message: "the weights are not those of the ramp's last step"}
-			}
-			return nil
-		})
-		now.expects = set
+		err = c.stepUp(r, every)
 		leave()
-		if ctx.Err() != nil {
-			return
+		if r.ctx.Err() != nil {
+			return // it was its last step, or somebody ended it
 		}
 		if err != nil {
-			c.log.Warn("a ramp stops where it is", zap.String("route", now.route), zap.Error(err))
-			c.endRampIf(now, err.Error())
+			c.log.Warn("a ramp stops where it is", zap.String("route", r.route), zap.Error(err))
+			c.endRampIf(r, err.Error())
 			return
 		}
 	}
-	c.mu.Lock()
-	if c.ramps[now.route] == now {
-		delete(c.ramps, now.route)
+}
+
+// stepUp takes the next step of a ramp.
+func (c *Controller) stepUp(r *ramp, every time.Duration) error {
+	r.k++
+	next := r.is
+	next.Done = every * time.Duration(r.k)
+	remains := &next
+	if r.k == r.n {
+		remains = nil
 	}
-	c.mu.Unlock()
-	c.hub.publish("ramp", rampEvent{Route: now.route, State: "finished", To: r.To, By: r.By, Reason: r.Reason})
+	before := r.expects
+	r.expects = at(&r.is, r.k, r.n)
+	return c.step(r, remains, r.expects, func() error {
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		if !c.at(r.route, before) {
+			return &proxy.ControlError{Status: 409, Code: "conflict", Message: "the weights are not those of the ramp's last step"}
+		}
+		return nil
+	})
+}
+
+// inOrder calls f while no change is under way.
+func (c *Controller) inOrder(f func() error) error {
+	_, err := c.proxy.Update(proxy.Update{Check: f})
+	return err
 }
 
 // StopRamp ends a route's ramp where it is, and returns the route.
@@ -215,54 +271,48 @@ func (c *Controller) StopRamp(route string, o Change) (proxy.RouteStatus, error)
 		return proxy.RouteStatus{}, err
 	}
 	defer leave()
-	r, ok := c.Route(route)
-	if !ok {
-		_, err := c.proxy.Weigh(route, nil)
-		return r, err
-	}
-	if err := o.Expect.check("route "+route, r.Generation); err != nil {
-		return r, err
-	}
-	if r.Ramp == nil {
-		return r, &proxy.ControlError{Status: 409, Code: "no_ramp", Message: "route " + route + " has no ramp under way"}
+	check := c.checkRoute(route, o.Expect)
+	err = c.inOrder(func() error {
+		if _, err := c.proxy.Weigh(route, nil); err != nil {
+			return err
+		}
+		if err := check(); err != nil {
+			return err
+		}
+		if !c.endRamp(route, "stopped by "+o.By) {
+			return &proxy.ControlError{Status: 409, Code: "no_ramp", Message: "route " + route + " has no ramp under way"}
+		}
+		return nil
+	})
+	if err != nil {
+		return proxy.RouteStatus{}, err
 	}
 	c.log.Info("a ramp was stopped", zap.String("route", route), zap.String("by", o.By), zap.String("reason", o.Reason))
-	c.endRamp(route, "stopped by "+o.By)
-	r.Ramp = nil
+	r, _ := c.Route(route)
 	return r, nil
 }
 
-// endRamp ends the ramp of a route, if it has one.
-func (c *Controller) endRamp(route, why string) {
+// endRamp ends the ramp of a route, and reports whether it has one. It is called in order with the changes
+// (Update's Check): a step that is being taken would note the ramp anew.
+func (c *Controller) endRamp(route, why string) bool {
 	c.mu.Lock()
 	r := c.ramps[route]
 	c.mu.Unlock()
-	if r != nil {
-		c.endRampIf(r, why)
-	}
+	return r != nil && c.endRampIf(r, why)
 }
 
-// endRampIf ends r unless another one has taken its place.
-func (c *Controller) endRampIf(r *ramp, why string) {
+// endRampIf ends r unless it has ended or another one has taken its place.
+func (c *Controller) endRampIf(r *ramp, why string) bool {
 	c.mu.Lock()
 	if c.ramps[r.route] != r {
 		c.mu.Unlock()
-		return
+		return false
 	}
-	delete(c.ramps, r.route)
-	r.cancel()
-	if saved, ok := c.doc.Routes[r.route]; ok && saved.Ramp != nil {
-		doc := *c.doc
-		doc.Routes = make(map[string]state.Route, len(c.doc.Routes))
-		for name, s := range c.doc.Routes {
-			doc.Routes[name] = s
-		}
-		saved.Ramp = nil
-		doc.Routes[r.route] = saved
-		c.save(&doc)
-	}
+	c.drop(r)
+	c.saveRamp(r.route, nil)
 	c.mu.Unlock()
-	c.hub.publish("ramp", rampEvent{Route: r.route, State: "stopped", Why: why})
+	c.tellStopped(r, why)
+	return true
 }
 
 // resumeRamps goes on with ramps that a restart interrupted.
@@ -274,17 +324,32 @@ func (c *Controller) resumeRamps() {
 			todo = append(todo, name)
 		}
 	}
-	routes := c.doc.Routes
 	c.mu.Unlock()
 	slices.Sort(todo)
 	for _, name := range todo {
-		r := routes[name].Ramp
-		n := steps(r.Total)
-		have, err := c.proxy.Weigh(name, nil)
-		if err == nil && slices.Equal(have, at(r, made(r, n), n)) {
-			c.start(name, r)
-		}
+		_ = c.inOrder(func() error { c.resume(name); return nil })
 	}
+}
+
+// resume goes on with the ramp of a route, in order with the changes.
+func (c *Controller) resume(route string) {
+	c.mu.Lock()
+	is := c.doc.Routes[route].Ramp
+	if is == nil || c.ramps[route] != nil { // meanwhile
+		c.mu.Unlock()
+		return
+	}
+	r := c.newRamp(route, is)
+	if !c.at(route, r.expects) { // a weir that takes other steps wrote it
+		r.cancel()
+		c.saveRamp(route, nil)
+		c.mu.Unlock()
+		c.log.Warn("a ramp does not go on after the restart: the weights are not those of its last step", zap.String("route", route))
+		return
+	}
+	c.ramps[route] = r
+	c.mu.Unlock()
+	c.begin(r)
 }
 
 // rampOf is the ramp of a route as its status shows it, nil when it has none.
