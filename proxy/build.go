@@ -43,14 +43,15 @@ func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, 
 	return p.ApplyFor(cfg, Cause{By: "file"})
 }
 
-// ApplyFor puts cfg in force and returns the generation and, one line each, what changed; nothing changed
-// and no new generation when it says the same as the one in force. On an error the old one stays in
-// force, whole.
+// ApplyFor puts cfg in force and returns the generation and, one line each, what changed: first
+// what weights set through the API it replaced, then config.Diff. Nothing has changed, and there is no new
+// generation, when it says the same as the one in force. On an error the old one stays in force, whole.
 func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, changes []string, err error) {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	old := p.table.Load()
-	if old.filled() && sameConfig(old.cfg, cfg) {
+	changes = old.differences(cfg) // milliseconds, perhaps: not with mu held, and nobody else replaces old.cfg
+	if len(changes) == 0 {
 		p.reloads.Store(&reloadState{ok: true, at: time.Now()})
 		return old.generation, nil, nil
 	}
@@ -66,10 +67,11 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old = p.table.Load() // the same pools, but weights may have been set since
-	next, changes, err := build(cfg, pools, old, sum)
+	next, notes, err := build(cfg, pools, old, sum)
 	if err != nil {
 		return old.generation, nil, err
 	}
+	changes = append(notes, changes...) // these first: a long list is shortened
 	opened, err := p.openListeners(cfg.Listeners)
 	if err != nil {
 		return old.generation, nil, err
@@ -139,22 +141,33 @@ func (p *Proxy) resolve(pools []*pool) {
 	running.Wait()
 }
 
+// differences are what cfg says otherwise than the configuration in force. Beside none everything is new,
+// which a history need not list.
+func (t *table) differences(cfg *config.Config) (lines []string) {
+	if !t.filled() {
+		return []string{cfg.Summary()}
+	}
+	for _, d := range config.Diff(t.cfg, cfg) {
+		lines = append(lines, d.String())
+	}
+	return lines
+}
+
 // build makes the table of cfg, whose digest is sum, over these pools out of what is in force, and leaves
-// that as it is.
-func build(cfg *config.Config, pools []*pool, old *table, sum string) (*table, []string, error) {
+// that as it is. The notes say what becomes of the weights and drains in force.
+func build(cfg *config.Config, pools []*pool, old *table, sum string) (t *table, notes []string, err error) {
 	if cfg.Engine == config.EngineLoop && !haveLoops {
 		return nil, nil, errors.New("engine: loop needs Linux; want auto or goroutine")
 	}
-	t := &table{
+	t = &table{
 		cfg: cfg, digest: sum, generation: old.generation + 1, router: newRouter(cfg.Routes),
 		trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
 		routeAt: map[string]int{}, poolAt: map[string]int{},
 	}
-	changes := changedSections(old.cfg, cfg)
 	if m := old.remembered; m != nil && m.Config == sum {
 		t.generation = old.generation // as before the restart
 	} else if m != nil {
-		changes = append(changes, "the configuration is another one than before the restart")
+		notes = append(notes, "the configuration is another one than before the restart")
 	}
 	for i, pl := range pools {
 		t.poolAt[pl.Name()] = i
@@ -163,15 +176,12 @@ func build(cfg *config.Config, pools []*pool, old *table, sum string) (*table, [
 			t.pools = append(t.pools, prev) // which may drain by now
 			continue
 		}
-		before, known := old.drains(pl.Name())
+		before, _ := old.drains(pl.Name())
 		pl.set = pl.heeds(before)
 		if pl.set.Generation = t.generation; t.generation == old.generation {
 			pl.set.Generation = before.Generation
 		}
 		t.pools = append(t.pools, pl)
-		if prev != nil || !known {
-			changes = append(changes, changed("pool", pl.Name(), known))
-		}
 	}
 	for i, c := range cfg.Routes {
 		r, note, err := t.buildRoute(c, old)
@@ -179,12 +189,12 @@ func build(cfg *config.Config, pools []*pool, old *table, sum string) (*table, [
 			return nil, nil, err
 		}
 		if note != "" {
-			changes = append(changes, note)
+			notes = append(notes, note)
 		}
 		t.routes = append(t.routes, r)
 		t.routeAt[c.Name] = i
 	}
-	return t, append(changes, removed(old, t)...), nil
+	return t, notes, nil
 }
 
 // heeds are the drains among before that concern pl.
@@ -238,11 +248,8 @@ func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 		return nil, "", err
 	}
 	r.overlay, r.generation = over, t.generation
-	switch {
-	case same || t.generation == old.generation:
+	if same || t.generation == old.generation {
 		r.generation = saved.Generation
-	case note == "" && (prev != nil || !known):
-		note = changed("route", c.Name, known)
 	}
 	return r, note, nil
 }

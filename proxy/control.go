@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"math"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -86,55 +85,6 @@ func describe(set []config.Variant) string {
 		fmt.Fprintf(&b, "%s=%v", v.Pool, v.Weight)
 	}
 	return b.String()
-}
-
-// changedSections names what else of the proxy's own sections differs; all are new to the first
-// configuration, which says nothing.
-func changedSections(old, next *config.Config) (lines []string) {
-	if len(old.Listeners) == 0 {
-		return nil
-	}
-	for _, s := range []struct {
-		name      string
-		old, next any
-	}{
-		{"engine", old.Engine, next.Engine},
-		{"listeners", old.Listeners, next.Listeners},
-		{"trusted_proxies", old.TrustedProxies, next.TrustedProxies},
-	} {
-		if !reflect.DeepEqual(s.old, s.next) {
-			lines = append(lines, s.name+" changed")
-		}
-	}
-	return lines
-}
-
-func changed(what, name string, existed bool) string {
-	if existed {
-		return what + " " + name + " changed"
-	}
-	return what + " " + name + " added"
-}
-
-func removed(old, next *table) (lines []string) {
-	for _, p := range old.pools {
-		if next.pool(p.Name()) == nil {
-			lines = append(lines, "pool "+p.Name()+" removed")
-		}
-	}
-	for _, r := range old.routes {
-		if next.route(r.cfg.Name) == nil {
-			lines = append(lines, "route "+r.cfg.Name+" removed")
-		}
-	}
-	return lines
-}
-
-// sameConfig compares what two configurations say, wherever they were read from.
-func sameConfig(a, b *config.Config) bool {
-	x, y := *a, *b
-	x.File, y.File = "", ""
-	return reflect.DeepEqual(x, y)
 }
 
 func sameWeights(a, b *balancer.Split) bool {

@@ -165,7 +165,7 @@ func TestOverlayRule(t *testing.T) {
 	same := base
 	same.top = "trusted_proxies: [10.0.0.0/8]\n"
 	gen, changes, err := p.Apply(same.parse(t))
-	if err != nil || gen != 3 || len(changes) == 0 {
+	if err != nil || gen != 3 || !slices.Equal(changes, []string{"trusted_proxies: added (10.0.0.0/8)"}) {
 		t.Errorf("a change of the trusted proxies: generation %d, %q, %v", gen, changes, err)
 	}
 	if s := status(); !slices.Equal(weights(s), []float64{50, 50}) || !s.Overlay || s.Generation != 2 {
@@ -182,8 +182,33 @@ func TestOverlayRule(t *testing.T) {
 	if s := status(); err != nil || !slices.Equal(weights(s), []float64{80, 20}) || s.Overlay || s.Generation != 4 {
 		t.Errorf("a reload that changes the split: %+v, %v", s, err)
 	}
-	if !slices.ContainsFunc(changes, func(c string) bool { return strings.Contains(c, "replaces the weights set through the API") }) {
-		t.Errorf("and does not say so: %q", changes)
+	want := []string{
+		"route predict: the new split of the file replaces the weights set through the API",
+		"routes.predict.split.blue: 90 → 80", "routes.predict.split.green: 10 → 20",
+	}
+	if !slices.Equal(changes, want) {
+		t.Errorf("and says %q, want %q", changes, want)
+	}
+}
+
+// TestApplySaysWhatChanges: of the first configuration how large it is, of one in another order that
+// nothing has changed.
+func TestApplySaysWhatChanges(t *testing.T) {
+	c := twoPools{blue: "127.0.0.1:1", green: "127.0.0.1:2", split: "blue: 90, green: 10"}
+	p := New(Options{})
+	defer stopPools(p)
+	_, changes, err := p.Apply(c.parse(t))
+	if want := []string{"1 listener, 1 route, 2 pools with 2 endpoints"}; err != nil || !slices.Equal(changes, want) {
+		t.Errorf("the first: %q, %v; want %q", changes, err, want)
+	}
+	moved := c.parse(t)
+	slices.Reverse(moved.Pools)
+	if gen, changes, err := p.Apply(moved); err != nil || gen != 1 || changes != nil {
+		t.Errorf("pools in another order: generation %d, %q, %v", gen, changes, err)
+	}
+	c.top = "log: {level: error}\n"
+	if gen, changes, err := p.Apply(c.parse(t)); err != nil || gen != 2 || !slices.Equal(changes, []string{"log.level: info → error"}) {
+		t.Errorf("what the proxy has no use for: generation %d, %q, %v", gen, changes, err)
 	}
 }
 

@@ -25,7 +25,7 @@ func TestAReloadKeepsWhatItDoesNotChange(t *testing.T) {
 	before := p.table.Load()
 	l.first = "50"
 	_, changes, err := p.Apply(l.parse(t))
-	if err != nil || !slices.Equal(changes, []string{"route route-0 changed"}) {
+	if err != nil || !slices.Equal(changes, []string{"routes.route-0.split.pool-0: 90 → 50"}) {
 		t.Fatalf("changes %q, %v", changes, err)
 	}
 	after := p.table.Load()

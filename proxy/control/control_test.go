@@ -62,14 +62,14 @@ func TestEveryChangeIsInTheHistory(t *testing.T) {
 	}
 	want := []state.Change{
 		{Generation: 1, Kind: "start", By: "file", Routes: []state.RouteChange{{Route: "predict", After: w("blue", 90, "green", 10)}, {Route: "rank", After: w("green", 1)}},
-			Notes: []string{"pool blue added", "pool green added", "route predict added", "route rank added"}},
+			Notes: []string{"1 listener, 2 routes, 2 pools with 2 endpoints"}},
 		{Generation: 2, Kind: "weights", By: "tester", Reason: "a test", Routes: route(w("blue", 90, "green", 10), w("blue", 60, "green", 40))},
 		{Generation: 3, Kind: "switch", By: "tester", Reason: "a test", Routes: route(w("blue", 60, "green", 40), w("blue", 0, "green", 100))},
 		{Generation: 4, Kind: "switch", By: "tester", Reason: "a test", Routes: route(w("blue", 0, "green", 100), w("blue", 60, "green", 40))},
 		{Generation: 5, Kind: "drain", By: "tester", Reason: "a test", Drains: []state.DrainChange{{Pool: "blue", Draining: true}}},
 		{Generation: 6, Kind: "undrain", By: "tester", Reason: "a test", Drains: []state.DrainChange{{Pool: "blue"}}},
 		{Generation: 7, Kind: "rollback", By: "tester", Reason: "a test", Routes: route(w("blue", 60, "green", 40), w("blue", 90, "green", 10)), To: 1},
-		{Generation: 8, Kind: "reload", By: "signal", Routes: route(w("blue", 90, "green", 10), w("blue", 1, "green", 1)), Notes: []string{"route predict changed"}},
+		{Generation: 8, Kind: "reload", By: "signal", Routes: route(w("blue", 90, "green", 10), w("blue", 1, "green", 1)), Notes: []string{"routes.predict.split.blue: 90 → 1", "routes.predict.split.green: 10 → 1"}},
 	}
 	if diff := cmp.Diff(want, x.History(), cmpopts.IgnoreFields(state.Change{}, "Time")); diff != "" {
 		t.Error(diff)
