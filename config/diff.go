@@ -55,6 +55,10 @@ func Diff(old, next *Config) []Difference {
 	return d.found
 }
 
+// ChildKey is the path of a name below a key as differences and faults have it: quoted where it would be
+// misread.
+func ChildKey(parent, name string) string { return child(parent, name) }
+
 // Summary says in a few words how much a configuration holds.
 func (c *Config) Summary() string {
 	endpoints := 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +91,7 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 		kind = state.KindStart
 	}
 	change := next.change(old, kind, cause)
-	change.Notes = shortened(changes)
+	change.Notes = shortened(besideWeights(changes, change.Routes))
 	p.commit(change, next, swap)
 	return next.generation, changes, nil
 }
@@ -151,6 +152,20 @@ func (t *table) differences(cfg *config.Config) (lines []string) {
 		lines = append(lines, d.String())
 	}
 	return lines
+}
+
+// besideWeights leaves out of changes the splits of routes that a history has at their new weights anyway.
+func besideWeights(changes []string, routes []state.RouteChange) []string {
+	told := map[string]bool{}
+	for _, r := range routes {
+		if r.Before != nil && r.After != nil {
+			told[config.ChildKey("routes", r.Route)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(changes), func(line string) bool {
+		route, _, ok := strings.Cut(line, ".split")
+		return ok && told[route]
+	})
 }
 
 // build makes the table of cfg, whose digest is sum, over these pools out of what is in force, and leaves

@@ -54,8 +54,10 @@ func TestEveryChangeIsInTheHistory(t *testing.T) {
 	must[uint64](t)(x.Rollback(2, by)) // to 60, 40, where it is: nothing
 	must[uint64](t)(x.Rollback(1, by))
 	s.split = "blue: 1, green: 1"
-	if _, _, err := x.Apply(s.parse(t), proxy.Cause{By: "signal"}); err != nil {
-		t.Fatal(err)
+	s.top = "trusted_proxies: [10.0.0.0/8]\n"
+	_, changes, err := x.Apply(s.parse(t), proxy.Cause{By: "signal"})
+	if err != nil || len(changes) != 3 {
+		t.Fatalf("%q, %v", changes, err)
 	}
 	route := func(before, after []state.Weight) []state.RouteChange {
 		return []state.RouteChange{{Route: "predict", Before: before, After: after}}
@@ -69,7 +71,8 @@ func TestEveryChangeIsInTheHistory(t *testing.T) {
 		{Generation: 5, Kind: "drain", By: "tester", Reason: "a test", Drains: []state.DrainChange{{Pool: "blue", Draining: true}}},
 		{Generation: 6, Kind: "undrain", By: "tester", Reason: "a test", Drains: []state.DrainChange{{Pool: "blue"}}},
 		{Generation: 7, Kind: "rollback", By: "tester", Reason: "a test", Routes: route(w("blue", 60, "green", 40), w("blue", 90, "green", 10)), To: 1},
-		{Generation: 8, Kind: "reload", By: "signal", Routes: route(w("blue", 90, "green", 10), w("blue", 1, "green", 1)), Notes: []string{"routes.predict.split.blue: 90 → 1", "routes.predict.split.green: 10 → 1"}},
+		{Generation: 8, Kind: "reload", By: "signal", Routes: route(w("blue", 90, "green", 10), w("blue", 1, "green", 1)),
+			Notes: []string{"trusted_proxies: added (10.0.0.0/8)"}}, // not the weights again
 	}
 	if diff := cmp.Diff(want, x.History(), cmpopts.IgnoreFields(state.Change{}, "Time")); diff != "" {
 		t.Error(diff)
