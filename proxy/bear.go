@@ -14,13 +14,16 @@ import (
 func (t *table) bears(old *table) error {
 	growing := map[string]bool{} // pools
 	for i, r := range t.routes {
+		if t.leavesAlone(r, old.routes[i], old) { // its endpoints' health may change right now, which is none of the update's
+			continue
+		}
 		before, after := shares(old.routes[i]), shares(r)
 		left := false
 		for k, v := range r.split.Variants() {
 			name := v.Pool.Name()
 			usable := len(t.pool(name).bearers()) > 0
 			left = left || usable && v.Weight > 0
-			if after[k] <= before[k] {
+			if after[k] <= before[k]+sameShare {
 				continue
 			}
 			growing[name] = true
@@ -41,6 +44,14 @@ func (t *table) bears(old *table) error {
 		}
 	}
 	return nil
+}
+
+// sameShare is what the same share in other numbers may differ by.
+const sameShare = 1e-12
+
+// leavesAlone reports whether a route has the weights and the drains that it has in old.
+func (t *table) leavesAlone(r, before *route, old *table) bool {
+	return r == before && !slices.ContainsFunc(r.variants, func(v *variant) bool { return t.pool(v.pool) != old.pool(v.pool) })
 }
 
 // bearers are the endpoints that can take requests once the drains of the table hold.
@@ -103,7 +114,7 @@ func (t *table) bearsLoad(name string) error {
 
 // rate is how many requests a second the route had lately.
 func (r *route) rate(now time.Time) (rate float64) {
-	for _, v := range append(r.variants, r.none) {
+	for _, v := range slices.Concat(r.variants, []*variant{r.none}) {
 		if recent := v.live.window.Recent(now); recent.Span > 0 {
 			rate += float64(recent.Count()) / recent.Span.Seconds()
 		}

@@ -173,6 +173,16 @@ func TestAnUpdateIsJudgedByTheStateAfterIt(t *testing.T) {
 	s.update(Update{Weights: set{"three": {"b": 1, "c": 1}}}, "") // another route's trouble is none of it
 }
 
+// TestTheSameSharesInOtherNumbersAreNoMore: a variant in trouble does not get more by rounding.
+func TestTheSameSharesInOtherNumbersAreNoMore(t *testing.T) {
+	s := steer(t, threeRoutes, nil)
+	s.update(Update{Drains: []state.DrainChange{drains("b", "", true)}, Force: true}, "")
+	for i := 1.0; i < 200; i++ {
+		s.update(Update{Weights: set{"one": {"a": 90 * i / 7, "b": 10 * i / 7}}}, "")
+		s.update(Update{Weights: set{"one": {"a": 90 / i, "b": 10 / i}}}, "")
+	}
+}
+
 // busy makes a route's first variant look as if it had n requests a second for the last ten.
 func (s *steered) busy(route string, n int) {
 	w := &s.table.Load().route(route).variants[0].live.window
