@@ -23,7 +23,7 @@ type Difference struct {
 }
 
 // String writes the difference on one line, long values shortened:
-// routes.predict.timeouts.total: 5m → 100s, pools.green: added (2 endpoints).
+// routes.predict.timeouts.total: 5m → 1m40s, pools.green: added (2 endpoints).
 func (d Difference) String() string {
 	switch {
 	case d.Before == "" && d.After == "":

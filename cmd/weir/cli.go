@@ -109,7 +109,7 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.token, "token-file", "", "file with the token of the admin API, or its own token file (default: the token is $WEIR_TOKEN)")
 	flags.StringVar(&c.ca, "ca-file", "", "PEM file with the authority of the admin API's certificate, besides those of the system (default $WEIR_CA)")
 	flags.StringVarP(&c.output, "output", "o", "", "table, json or yaml")
-	root.AddCommand(c.serve(), c.check(), c.status(), c.shift(), c.reload(), c.config(), c.healthcheck(), c.version())
+	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.reload(), c.config(), c.healthcheck(), c.version())
 	return root
 }
 

@@ -32,7 +32,7 @@ func TestReloadByFileSignalAndAPI(t *testing.T) {
 				t.Errorf("after: %v", got)
 			}
 			line := w.log.find(t, "was reloaded")
-			if len(line) != 1 || !strings.Contains(fmt.Sprint(line[0]["changes"]), "route predict changed") {
+			if len(line) != 1 || fmt.Sprint(line[0]["changes"]) != "[routes.predict.split.blue: 1 → 0 routes.predict.split.green: 0 → 1]" {
 				t.Errorf("log: %v", line)
 			}
 		})

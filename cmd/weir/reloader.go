@@ -92,26 +92,26 @@ func (r *reloader) reload(by string) (uint64, error) {
 	return r.apply(by, cfg, tokens)
 }
 
-// restartNeeded refuses what takes a restart: the API is where the outcome of a reload is told, and moving
-// it under its callers would leave them without an answer.
+// restartNeeded refuses what takes a restart.
 func (r *reloader) restartNeeded(cfg *config.Config) error {
-	old := r.current.Load().cfg.Admin
-	var faults config.Faults
-	if cfg.Admin.Address != old.Address {
-		faults = append(faults, config.Fault{File: r.file, Key: "admin.address",
-			Message: "cannot change by a reload: it is " + old.Address + ", the file says " + cfg.Admin.Address + "; restart weir, or put the old address back"})
+	if faults := restartFaults(r.file, r.current.Load().cfg, cfg); len(faults) > 0 {
+		return faults
 	}
-	if was, is := pairName(old.TLS), pairName(cfg.Admin.TLS); was != is {
-		faults = append(faults, config.Fault{File: r.file, Key: "admin.tls",
-			Message: "cannot change by a reload: it is " + was + ", the file says " + is + "; restart weir, or put it back (what the files hold may change at any time)"})
+	return nil
+}
+
+// restartFaults are what of the next configuration, which file holds, takes a restart. The API is where the
+// outcome of a reload is told, and moving it under its callers would leave them without an answer.
+func restartFaults(file string, old, next *config.Config) (faults config.Faults) {
+	refuse := func(key, was, is, instead string) {
+		if was != is {
+			faults = append(faults, config.Fault{File: file, Key: key,
+				Message: "cannot change by a reload: it is " + was + ", the file says " + is + "; restart weir, or put " + instead})
+		}
 	}
-	if was := r.current.Load().cfg.State.File; cfg.State.File != was {
-		faults = append(faults, config.Fault{File: r.file, Key: "state.file",
-			Message: "cannot change by a reload: it is " + cmp.Or(was, "off") + ", the file says " + cmp.Or(cfg.State.File, "off") + "; restart weir, or put it back"})
-	}
-	if len(faults) == 0 {
-		return nil
-	}
+	refuse("admin.address", old.Admin.Address, next.Admin.Address, "the old address back")
+	refuse("admin.tls", pairName(old.Admin.TLS), pairName(next.Admin.TLS), "it back (what the files hold may change at any time)")
+	refuse("state.file", cmp.Or(old.State.File, "off"), cmp.Or(next.State.File, "off"), "it back")
 	return faults
 }
 
@@ -149,7 +149,7 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 	}
 	r.current.Store(&inForce{cfg, generation})
 	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation),
-		zap.Strings("changes", shortened(append(changes, ownChanges(before.cfg, cfg)...))))
+		zap.Strings("changes", shortened(changes)))
 	return generation, nil
 }
 
@@ -173,17 +173,4 @@ func shortened(changes []string) []string {
 		return changes
 	}
 	return append(changes[:shownChanges:shownChanges], fmt.Sprintf("and %d more", len(changes)-shownChanges))
-}
-
-// ownChanges are the changes of what the proxy does not know.
-func ownChanges(old, cfg *config.Config) (changes []string) {
-	note := func(key, before, after string) {
-		if before != after {
-			changes = append(changes, key+": "+before+" → "+after)
-		}
-	}
-	note("admin.token_file", cmp.Or(old.Admin.TokenFile, "none"), cmp.Or(cfg.Admin.TokenFile, "none"))
-	note("log.level", old.Log.Level, cfg.Log.Level)
-	note("log.access.output", old.Log.Access.Output, cfg.Log.Access.Output)
-	return changes
 }

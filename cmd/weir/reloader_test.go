@@ -2,8 +2,22 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
+
+func TestWhatAReloadSays(t *testing.T) {
+	for want, r := range map[string]reloaded{
+		"nothing has changed; generation 3 is in force\n":                          {3, []string{}},
+		"generation 3 is in force\n":                                               {3, nil},
+		"log.level: info → debug\npools.x: added (a·)\ngeneration 4 is in force\n": {4, []string{"log.level: info → debug", "pools.x: added (a\x1b)"}},
+	} {
+		var got strings.Builder
+		if r.write(&got); got.String() != want {
+			t.Errorf("%q, want %q", got.String(), want)
+		}
+	}
+}
 
 func TestLongListsOfChangesAreShortened(t *testing.T) {
 	var changes []string
