@@ -311,24 +311,21 @@ func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (
 		return r, nil
 	}
 	saved, _ := old.saved(c.Name)
-	r.divide(variants, t.recall(r.salt(), saved), nil)
+	r.divide(variants, recall(r.salt(), saved), nil)
 	return r, nil
 }
 
 // recall makes the split of a route as it was before the restart, so that its subjects stay where they
 // were; nil where it cannot be made any more.
-func (t *table) recall(salt string, saved state.Route) *balancer.Split {
+func recall(salt string, saved state.Route) *balancer.Split {
 	set := saved.Overlay
 	if set == nil {
 		set = saved.Split
 	}
 	var then []balancer.Variant
 	for _, w := range set {
-		pl := t.pool(w.Pool)
-		if pl == nil {
-			return nil
-		}
-		then = append(then, balancer.Variant{Pool: pl.Pool, Weight: w.Weight})
+		pl := balancer.NewPool(config.Pool{Name: w.Pool}, nil, balancer.PoolOptions{}) // it may be gone; the table asks for names
+		then = append(then, balancer.Variant{Pool: pl, Weight: w.Weight})
 	}
 	if then == nil {
 		return nil
