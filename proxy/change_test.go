@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -230,42 +229,6 @@ func TestARateIsNotGuessedFromAnInstant(t *testing.T) {
 	if rate := r.rate(began.Add(1100 * time.Millisecond)); rate < 50 || rate > 110 {
 		t.Errorf("100 requests in the first second are %v a second", rate)
 	}
-}
-
-// endpoint answers with its name and counts the connections it has. A request for /slow waits for release.
-type endpoint struct {
-	address string
-	open    atomic.Int64
-	met     atomic.Int64
-	release chan struct{}
-}
-
-func startEndpoint(t *testing.T, name string) *endpoint {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &endpoint{address: ln.Addr().String(), release: make(chan struct{})}
-	s := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			e.met.Add(1)
-			if r.URL.RawQuery == "slow" {
-				<-e.release
-			}
-			_, _ = io.WriteString(w, name)
-		}),
-		ConnState: func(_ net.Conn, st http.ConnState) {
-			switch st {
-			case http.StateNew:
-				e.open.Add(1)
-			case http.StateClosed:
-				e.open.Add(-1)
-			}
-		},
-	}
-	go func() { _ = s.Serve(ln) }()
-	t.Cleanup(func() { _ = s.Close() })
-	return e
 }
 
 func TestADrainEndsIdleConnectionsAndNoRequests(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"testing"
 	"time"
 )
 
@@ -41,4 +43,40 @@ func keptAlive(ctx context.Context, address string, n int, stamp func() func(var
 		}
 	}
 	return nil
+}
+
+// endpoint answers with its name and counts the connections it has. A request for /slow waits for release.
+type endpoint struct {
+	address string
+	open    atomic.Int64
+	met     atomic.Int64
+	release chan struct{}
+}
+
+func startEndpoint(t *testing.T, name string) *endpoint {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &endpoint{address: ln.Addr().String(), release: make(chan struct{})}
+	s := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			e.met.Add(1)
+			if r.URL.RawQuery == "slow" {
+				<-e.release
+			}
+			_, _ = io.WriteString(w, name)
+		}),
+		ConnState: func(_ net.Conn, st http.ConnState) {
+			switch st {
+			case http.StateNew:
+				e.open.Add(1)
+			case http.StateClosed:
+				e.open.Add(-1)
+			}
+		},
+	}
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return e
 }
