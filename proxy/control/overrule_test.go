@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -306,4 +308,38 @@ func TestTheHistoryIsBoundedByWhatItHolds(t *testing.T) {
 		many = append(many, change(i+1, 1))
 	}
 	f(6, many...)
+}
+
+// TestNothingRunsOn: neither ramps, replaced and ended, nor readers outlive weir.
+func TestNothingRunsOn(t *testing.T) {
+	s := newSite(t)
+	warm := run(t, newStore(), s.parse(t)) // what the first one starts for good
+	warm.ask("/predict", "u")
+	warm.stop()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	before := runtime.NumGoroutine()
+	for range 10 {
+		x := run(t, newStore(), s.parse(t))
+		for i := range 5 {
+			x.ramp(1, float64(i+2), time.Hour)
+			x.Subscribe("")
+		}
+		_, err := x.StopRamp("predict", by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.ramp(1, 1, time.Hour)
+		s.noPredict = true
+		if _, _, err := x.Apply(s.parse(t), by.Cause); err != nil { // ramps do not outlive their route
+			t.Fatal(err)
+		}
+		s.noPredict = false
+		x.mu.Lock()
+		if len(x.ramps) > 0 {
+			t.Errorf("%d ramps without a route", len(x.ramps))
+		}
+		x.mu.Unlock()
+		x.stop()
+	}
+	eventually(t, fmt.Sprintf("at most %d goroutines", before+2), func() bool { return runtime.NumGoroutine() <= before+2 })
 }
