@@ -43,7 +43,7 @@ func TestReloadThatChangesNothing(t *testing.T) {
 	text := blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 0")
 	w := serve(t, text)
 	writeFile(t, w.file, "# a remark\n"+text)
-	if out := w.mustCommand("reload"); out != "generation 1 is in force\n" {
+	if out := w.mustCommand("reload"); out != "nothing has changed; generation 1 is in force\n" {
 		t.Errorf("reload: %q", out)
 	}
 	if lines := w.log.find(t, "was reloaded"); len(lines) != 0 {
