@@ -2,18 +2,14 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,21 +25,8 @@ const (
 type client struct {
 	base  string
 	token string // "" sends none
+	warn  func(text string)
 	http  http.Client
-}
-
-// apiError is a refusal by the admin API, in its words: an error with its faults, or the state of a
-// health check with its reasons.
-type apiError struct {
-	Message string   `json:"error"`
-	State   string   `json:"status"`
-	Faults  []string `json:"faults"`
-	Reasons []string `json:"reasons"`
-}
-
-func (e *apiError) Error() string {
-	first := cmp.Or(e.Message, e.State)
-	return strings.Join(slices.Concat([]string{first}, e.Faults, e.Reasons), "\n")
 }
 
 // client returns a client for --admin, WEIR_ADMIN or the default, in this order.
@@ -73,7 +56,8 @@ func (c *cli) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{base: strings.TrimSuffix(u.String(), "/"), token: token, http: http.Client{
+	warn := func(text string) { fmt.Fprintln(c.stderr, "weir: warning:", printable(text)) }
+	return &client{base: strings.TrimSuffix(u.String(), "/"), token: token, warn: warn, http: http.Client{
 		Timeout: clientTimeout, Transport: transport,
 		// The API sends nobody elsewhere, and a token must not follow whoever does.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -83,46 +67,29 @@ func (c *cli) client() (*client, error) {
 // call makes a request, with the JSON of in as its body unless in is nil, and decodes the answer into
 // out. An answer other than 2xx is an *apiError.
 func (a *client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	return a.callIf(ctx, method, path, 0, in, out)
+}
+
+// callIf is call for a change that is to be made only while what it changes is at a generation; 0 is any.
+func (a *client) callIf(ctx context.Context, method, path string, generation uint64, in, out any) error {
+	req, err := a.request(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if a.token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.token)
+	if generation > 0 {
+		req.Header.Set("If-Match", `"`+strconv.FormatUint(generation, 10)+`"`)
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return a.unreachable(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := a.answer(resp, "application/json")
 	if err != nil {
-		return a.unreachable(err)
+		return err
 	}
-	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		hint := "set --admin or WEIR_ADMIN to its address"
-		if bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) {
-			hint = "it speaks TLS, so write https:// in --admin or WEIR_ADMIN"
-		}
-		return fmt.Errorf("%s does not answer like weir's admin API (%s, %q): %s", a.base, resp.Status, resp.Header.Get("Content-Type"), hint)
-	}
-	if resp.StatusCode/100 != 2 {
-		refusal := new(apiError)
-		if err := json.Unmarshal(answer, refusal); err != nil || refusal.Message+refusal.State == "" {
-			refusal.Message = fmt.Sprintf("%s answered %s", a.base+path, resp.Status)
-		}
-		return refusal
+	for _, w := range resp.Header.Values("Warning") {
+		a.warn(warningText(w))
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("the answer of %s cannot be read (is it another version of weir?): %w", a.base+path, err)
@@ -130,20 +97,63 @@ func (a *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// unreachable says what to do, with the innermost reason: the rest of the chain repeats the address.
-func (a *client) unreachable(err error) error {
-	reason := err
-	var op *net.OpError
-	var wrapped *url.Error
-	switch {
-	case errors.As(err, &op):
-		reason = op.Err
-	case errors.As(err, &wrapped):
-		reason = wrapped.Err
+func (a *client) request(ctx context.Context, method, path string, in any) (*http.Request, error) {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
 	}
-	hint := "Is weir running there? Set --admin or WEIR_ADMIN to its address"
-	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
-		hint = "Name the authority that signed its certificate with --ca-file or WEIR_CA"
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("cannot reach the admin API at %s: %w\n%s", a.base, reason, hint)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	return req, nil
+}
+
+// answer reads a whole answer. One other than 2xx is an *apiError; what is neither that nor of the media
+// type that is wanted does not come from weir.
+func (a *client) answer(resp *http.Response, want string) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, a.unreachable(err)
+	}
+	ok := resp.StatusCode/100 == 2
+	if !ok {
+		want = "application/json"
+	}
+	if !isMedia(resp, want) {
+		hint := "set --admin or WEIR_ADMIN to its address"
+		if bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
+			hint = "it speaks TLS, so write https:// in --admin or WEIR_ADMIN"
+		}
+		return nil, fmt.Errorf("%s does not answer like weir's admin API (%s, %q): %s", a.base, resp.Status, resp.Header.Get("Content-Type"), hint)
+	}
+	if !ok {
+		return nil, refusal(resp, body)
+	}
+	return body, nil
+}
+
+func isMedia(resp *http.Response, want string) bool {
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return err == nil && media == want
+}
+
+// warningText is the text in a Warning header: code, agent, "text".
+func warningText(header string) string {
+	if i := strings.IndexByte(header, '"'); i >= 0 {
+		if text, err := strconv.Unquote(header[i:]); err == nil {
+			return text
+		}
+	}
+	return header
 }
