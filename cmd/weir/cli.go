@@ -88,6 +88,8 @@ func (c *cli) complain(err error) {
 	}
 }
 
+func outputFormats() []string { return []string{"table", "json", "yaml"} }
+
 func (c *cli) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "weir",
@@ -95,8 +97,8 @@ func (c *cli) root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if formats := []string{"", "table", "json", "yaml"}; !slices.Contains(formats, c.output) {
-				return usageError("unknown output format %q (have %s)", c.output, strings.Join(formats[1:], ", "))
+			if c.output != "" && !slices.Contains(outputFormats(), c.output) {
+				return usageError("unknown output format %q (have %s)", c.output, strings.Join(outputFormats(), ", "))
 			}
 			c.running = true
 			return nil
@@ -109,7 +111,10 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.token, "token-file", "", "file with the token of the admin API, or its own token file (default: the token is $WEIR_TOKEN)")
 	flags.StringVar(&c.ca, "ca-file", "", "PEM file with the authority of the admin API's certificate, besides those of the system (default $WEIR_CA)")
 	flags.StringVarP(&c.output, "output", "o", "", "table, json or yaml")
-	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.reload(), c.config(), c.healthcheck(), c.version())
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats(), cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
+	_ = root.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions)                                                      // likewise
+	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.switchTo(), c.drain(), c.undrain(),
+		c.history(), c.rollback(), c.reload(), c.config(), c.healthcheck(), c.version())
 	return root
 }
 

@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,46 +18,103 @@ import (
 )
 
 func (c *cli) shift() *cobra.Command {
-	var reason string
+	var flags changeFlags
+	var ramp time.Duration
+	var stop bool
 	cmd := &cobra.Command{
-		Use: "shift ROUTE VARIANT=WEIGHT...", Short: "Set the weights of a route's variants",
+		Use: "shift ROUTE VARIANT=WEIGHT... | weir shift ROUTE --stop", Short: "Set the weights of a route's variants",
 		Long: "Set the weights of a route's variants, from the next request on. Weights are relative, and every\n" +
-			"variant of the route needs one; 0 takes no new requests.",
-		Example:           "  weir shift predict blue=90 green=10\n  weir shift predict blue=99.5 green=0.5 --reason 'first look at v2'",
-		Args:              cobra.MinimumNArgs(2),
+			"variant of the route needs one; 0 takes no new requests. They lie over those of the file, also after a\n" +
+			"restart, until a reload changes the route's split.\n\n" +
+			"With --ramp the route goes there in small steps, the first at once; any other change of its weights ends\n" +
+			"the ramp, and so does --stop, which leaves the weights where they are.\n\n" +
+			"Weights that give more to a variant without a usable endpoint, or to a pool than its endpoints are said\n" +
+			"to bear, are refused (exit status 1) unless --force is given.\n\n" +
+			"With -o json or yaml it prints the route, as GET /api/v1/routes/ROUTE answers.",
+		Example: "  weir shift predict blue=90 green=10\n  weir shift predict blue=99.5 green=0.5 --reason 'first look at v2'\n" +
+			"  weir shift predict blue=0 green=100 --ramp 30m\n  weir shift predict --stop --reason 'p99 grows'",
+		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeShift,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if stop {
+				if len(args) > 1 || cmd.Flags().Changed("ramp") || flags.force {
+					return usageError("--stop leaves the weights where they are: it takes a route, and neither weights nor --ramp nor --force")
+				}
+				return c.stopRamp(cmd.Context(), args[0], &flags)
+			}
+			if len(args) < 2 {
+				return usageError("requires at least 2 arguments: a route and its weights, such as %s blue=90 green=10 (or --stop)", args[0])
+			}
+			if cmd.Flags().Changed("ramp") && ramp <= 0 {
+				return usageError("--ramp %s: want more than 0", ramp)
+			}
 			weights, err := parseWeights(args[1:])
 			if err != nil {
 				return err
 			}
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			body := struct {
-				Weights map[string]float64 `json:"weights"`
-				Reason  string             `json:"reason,omitempty"`
-			}{weights, reason}
-			var route proxy.RouteStatus
-			if err := api.call(cmd.Context(), http.MethodPut, "/api/v1/routes/"+url.PathEscape(args[0])+"/weights", body, &route); err != nil {
-				return err
-			}
-			return c.print(route, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %s (generation %d)\n", route.Name, weightsText(route), route.Generation)
-			})
+			return c.setWeights(cmd.Context(), args[0], weights, ramp, &flags)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
+	flags.add(cmd, true, "the route")
+	cmd.Flags().DurationVar(&ramp, "ramp", 0, "go there in small steps over this time")
+	cmd.Flags().BoolVar(&stop, "stop", false, "end a ramp where it is")
+	_ = cmd.RegisterFlagCompletionFunc("ramp", cobra.NoFileCompletions) // fails for a flag that is not there
 	return cmd
 }
 
-func weightsText(route proxy.RouteStatus) string {
-	var parts []string
-	for _, v := range route.Variants {
-		parts = append(parts, v.Pool+"="+number(v.Weight))
+func (c *cli) setWeights(ctx context.Context, route string, weights map[string]float64, ramp time.Duration, flags *changeFlags) error {
+	body := struct {
+		Weights map[string]float64 `json:"weights"`
+		Ramp    string             `json:"ramp,omitempty"`
+		change
+	}{Weights: weights, change: flags.change()}
+	if ramp > 0 {
+		body.Ramp = ramp.String()
 	}
-	return strings.Join(parts, " ")
+	return c.changeRoute(ctx, http.MethodPut, route, "/weights", body, flags, slices.Sorted(maps.Keys(weights)))
+}
+
+func (c *cli) stopRamp(ctx context.Context, route string, flags *changeFlags) error {
+	err := c.changeRoute(ctx, http.MethodDelete, route, "/ramp", flags.change(), flags, nil)
+	if err == nil {
+		fmt.Fprintln(c.stderr, "weir: the ramp ends here")
+	}
+	return err
+}
+
+// changeRoute asks for a change of a route and prints what became of it. variants are those that were named.
+func (c *cli) changeRoute(ctx context.Context, method, route, path string, body any, flags *changeFlags, variants []string) error {
+	if err := checkNames(route); err != nil {
+		return err
+	}
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	var r proxy.RouteStatus
+	if err := flags.send(ctx, api, method, routePath(route)+path, body, &r); err != nil {
+		return api.meant(ctx, err, route, variants...)
+	}
+	if err := c.print(r, func(w io.Writer) { writeRouteChange(w, r, time.Now()) }); err != nil {
+		return err
+	}
+	if r.Ramp != nil {
+		fmt.Fprintf(c.stderr, "weir: watch it with \"weir status -w\", stop it where it is with \"weir shift %s --stop\"\n", r.Name)
+	}
+	return nil
+}
+
+// writeRouteChange says where a change of a route has led.
+func writeRouteChange(w io.Writer, r proxy.RouteStatus, now time.Time) {
+	fmt.Fprintf(w, "%s: %s (%s)\n", r.Name, weightsText(r), generationText(r.Generation))
+	if r.Ramp != nil {
+		fmt.Fprintf(w, "%s: %s\n", r.Name, rampText(r.Ramp, now))
+	}
+}
+
+// rampText says where a ramp leads, and when it is there.
+func rampText(r *proxy.RampStatus, now time.Time) string {
+	return fmt.Sprintf("on its way to %s, there at %s (in %s)", setText(r.To), shortTime(r.Ends, now), about(r.Ends.Sub(now)))
 }
 
 // parseWeights reads arguments such as blue=90.
@@ -77,36 +135,4 @@ func parseWeights(args []string) (map[string]float64, error) {
 		weights[name] = weight
 	}
 	return weights, nil
-}
-
-// completeShift asks the running weir for its routes, then for the variants of the one named.
-func (c *cli) completeShift(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	api, err := c.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	var routes []proxy.RouteStatus
-	if err := api.call(ctx, http.MethodGet, "/api/v1/routes", nil, &routes); err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var words []string
-	if len(args) == 0 {
-		for _, r := range routes {
-			words = append(words, r.Name)
-		}
-		return words, cobra.ShellCompDirectiveNoFileComp
-	}
-	for _, r := range routes {
-		if r.Name != args[0] {
-			continue
-		}
-		for _, v := range r.Variants {
-			if !strings.Contains(" "+strings.Join(args[1:], " "), " "+v.Pool+"=") {
-				words = append(words, v.Pool+"=")
-			}
-		}
-	}
-	return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }

@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"weir/internal/state"
 	"weir/proxy"
 )
 
@@ -22,83 +17,69 @@ func (c *cli) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show routes, weights against observed shares, pools and endpoints", Args: cobra.NoArgs,
 		Long: "Show what a running weir does. The exit status is 0 when all is well and 3 when it is degraded: an\n" +
-			"endpoint is not healthy, a variant has none that is, or the last reload was rejected.",
+			"endpoint is not healthy, a variant has none that is, the last reload was rejected, or the state cannot\n" +
+			"be saved.\n\n" +
+			"Shares are observed since the weights last changed, requests and errors (5xx) since start, quantiles\n" +
+			"over the last minute. With --watch rates, errors and quantiles are those of the last 10 to 15 seconds,\n" +
+			"and a mark in each bar shows where the weight would have it end; it goes on until interrupted, and when\n" +
+			"weir cannot be reached says so and tries again. On anything but a terminal it prints again and again.\n\n" +
+			"With -o json or yaml it prints the state, as GET /api/v1/status answers.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch && interval < 100*time.Millisecond {
+				return usageError("--interval %s: want 100ms or more", interval)
+			}
+			if !watch && cmd.Flags().Changed("interval") {
+				return usageError("--interval goes with --watch")
+			}
 			api, err := c.client()
 			if err != nil {
 				return err
 			}
 			if watch {
-				if interval < 100*time.Millisecond {
-					return usageError("--interval %s: want 100ms or more", interval)
-				}
-				return c.watchStatus(api, interval)
+				return c.watchStatus(cmd.Context(), api, interval)
 			}
-			var s proxy.Status
-			if err := api.call(cmd.Context(), http.MethodGet, "/api/v1/status", nil, &s); err != nil {
+			var look looked
+			if look.look(cmd.Context(), api); look.err != nil {
+				return look.err
+			}
+			v := c.view(look, time.Now())
+			if err := c.print(look.status, v.write); err != nil {
 				return err
 			}
-			if err := c.print(s, func(w io.Writer) { writeStatus(w, s, c.colours()) }); err != nil {
-				return err
-			}
-			if s.Degraded {
+			if look.status.Degraded {
 				return &exitError{status: exitDegraded}
 			}
 			return nil
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "keep it on screen until interrupted")
-	cmd.Flags().DurationVar(&interval, "interval", 2*time.Second, "with --watch: time between two looks")
+	cmd.Flags().DurationVar(&interval, "interval", time.Second, "with --watch: time between two looks")
+	_ = cmd.RegisterFlagCompletionFunc("interval", cobra.NoFileCompletions) // fails for a flag that is not there
 	return cmd
 }
 
-// watchStatus shows the state again and again, in place on a terminal, until it is interrupted. A weir
-// that cannot be reached may come back.
-func (c *cli) watchStatus(api *client, interval time.Duration) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	inPlace := isTerminal(c.stdout) && c.output != "json" && c.output != "yaml"
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		var frame strings.Builder
-		var s proxy.Status
-		err := api.call(ctx, http.MethodGet, "/api/v1/status", nil, &s)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && !inPlace:
-			c.complain(err)
-		case err != nil:
-			fmt.Fprintln(&frame, err)
-		default:
-			view := cli{stdout: &frame, output: c.output}
-			if err := view.print(s, func(w io.Writer) { writeStatus(w, s, c.colours()) }); err != nil {
-				return err
-			}
-		}
-		if err := c.show(frame.String(), inPlace); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+// looked is what was seen of a running weir.
+type looked struct {
+	status proxy.Status
+	last   *state.Change
+	err    error // nothing new was seen
 }
 
-// show writes a frame; in place, it overwrites the one before line by line, which does not flicker.
-func (c *cli) show(frame string, inPlace bool) error {
-	if inPlace {
-		const home, clearLine, clearBelow = "\x1b[H", "\x1b[K", "\x1b[J"
-		frame = home + strings.ReplaceAll(frame, "\n", clearLine+"\n") + clearBelow
+// look looks again. The last change is asked for only when there is another one.
+func (l *looked) look(ctx context.Context, api *client) {
+	var s proxy.Status
+	if l.err = api.call(ctx, http.MethodGet, "/api/v1/status", nil, &s); l.err != nil {
+		return
 	}
-	_, err := io.WriteString(c.stdout, frame)
-	if errors.Is(err, syscall.EPIPE) {
-		return nil // the reader, such as head, has seen enough
+	if l.last == nil || l.last.Generation != s.Generation {
+		l.last = nil
+		if changes, err := api.history(ctx, 1); err == nil && len(changes) > 0 { // without it the state is shown all the same
+			l.last = &changes[0]
+		}
 	}
-	return err
+	l.status = s
 }
 
-func (c *cli) colours() bool { return c.getenv("NO_COLOR") == "" && isTerminal(c.stdout) }
+func (c *cli) view(l looked, now time.Time) *view {
+	return &view{Status: l.status, last: l.last, now: now, width: c.width(), colours: c.colours()}
+}

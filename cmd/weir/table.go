@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 // table is text in columns. A column whose title begins with ">" is aligned to the right.
@@ -31,13 +30,13 @@ func (t *table) write(w io.Writer) {
 	}
 	for _, row := range t.rows {
 		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			width[i] = max(width[i], cells(cell))
 		}
 	}
 	for _, row := range t.rows {
 		var line strings.Builder
 		for i, cell := range row {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			pad := strings.Repeat(" ", width[i]-cells(cell))
 			if right[i] {
 				cell = pad + cell
 			} else {
