@@ -114,7 +114,7 @@ func (c *cli) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats(), cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
 	_ = root.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions)                                                      // likewise
 	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.switchTo(), c.drain(), c.undrain(),
-		c.history(), c.rollback(), c.reload(), c.config(), c.healthcheck(), c.version())
+		c.history(), c.rollback(), c.events(), c.reload(), c.config(), c.healthcheck(), c.version())
 	return root
 }
 
