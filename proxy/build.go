@@ -394,7 +394,7 @@ func (p *Proxy) swap(old, next *table) {
 		pl.Start()
 	}
 	p.table.Store(next)
-	next.drain()
+	next.drain(true) // as before a restart; a reload begins and ends none
 	var stopping sync.WaitGroup
 	for _, pl := range old.pools {
 		heir := next.pool(pl.Name())

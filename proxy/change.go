@@ -68,8 +68,9 @@ func (p *Proxy) Update(u Update) (generation uint64, err error) {
 		return old.generation, nil
 	}
 	p.commit(change, next, func() {
+		next.drain(false) // before anybody is sent there
 		p.table.Store(next)
-		next.drain()
+		next.drain(true)
 	})
 	p.log.Info("routing changed", zap.String("kind", u.Kind), zap.Strings("changes", shortened(describeChange(&change))),
 		zap.String("reason", u.Reason), zap.String("by", u.By), zap.Uint64("generation", next.generation))
@@ -172,15 +173,15 @@ func (t *table) setDrain(d state.DrainChange) error {
 	return nil
 }
 
-// drain makes the endpoints drain that the table says.
-func (t *table) drain() {
+// drain begins the drains that the table has, or ends those that it has not.
+func (t *table) drain(begin bool) {
 	for _, pl := range t.pools {
-		if pl.Draining() != pl.set.Draining {
-			pl.Drain(pl.set.Draining)
+		if pl.set.Draining == begin && pl.Draining() != begin {
+			pl.Drain(begin)
 		}
 		for _, e := range pl.Endpoints() {
-			if drains := slices.Contains(pl.set.Endpoints, e.Address); drains != e.DrainsItself() {
-				pl.DrainEndpoint(e.Address, drains)
+			if slices.Contains(pl.set.Endpoints, e.Address) == begin && e.DrainsItself() != begin {
+				pl.DrainEndpoint(e.Address, begin)
 			}
 			e.Transport.(*transport).drain(e.Draining())
 		}

@@ -331,7 +331,7 @@ func TestNoNewRequestMeetsTheOldWeights(t *testing.T) {
 	for range 32 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
-				if err := keptAlive(ctx, address, 50, func() func(string) error {
+				if err := keptAlive(ctx, address, 50, 0, func() func(string) error {
 					from := done.Load()
 					return func(variant string) error {
 						met.Add(1)

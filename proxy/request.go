@@ -208,22 +208,44 @@ func headerEnd(raw []byte) int {
 	return 0
 }
 
+// maxChoices bounds how often a variant is chosen for a request that has no endpoint when one is picked.
+const maxChoices = 4
+
 // choose picks the variant by chance or by the request's subject, and its endpoint by the pool's policy.
+// The body came since the table was loaded, perhaps slowly: where that table's endpoints take no more
+// requests by now, as after a shift and a drain, the one in force says who does.
 func (r *request) choose() kind {
-	chosen, intended := r.pickVariant()
-	if chosen < 0 {
-		return noEndpoint
+	for range maxChoices {
+		chosen, intended := r.pickVariant()
+		if chosen < 0 {
+			if !r.renew() {
+				return noEndpoint
+			}
+			continue
+		}
+		r.variant = r.route.variants[chosen]
+		if r.endpoint = r.route.split.Variants()[chosen].Pool.Pick(nil); r.endpoint == nil {
+			continue // it was usable a moment ago
+		}
+		if chosen != intended {
+			r.route.variants[intended].live.spilled.Add(1)
+		}
+		r.route.counts.byVariant[chosen].Add(1)
+		r.last = r.endpoint
+		return success
 	}
-	if chosen != intended {
-		r.route.variants[intended].live.spilled.Add(1)
+	return noEndpoint
+}
+
+// renew takes the request's route from the table in force, if that is another one and has it.
+func (r *request) renew() bool {
+	now := r.p.table.Load()
+	next := now.route(r.route.cfg.Name)
+	if now == r.table || next == nil {
+		return false
 	}
-	r.variant = r.route.variants[chosen]
-	r.route.counts.byVariant[chosen].Add(1)
-	if r.endpoint = r.route.split.Variants()[chosen].Pool.Pick(nil); r.endpoint == nil {
-		return noEndpoint
-	}
-	r.last = r.endpoint
-	return success
+	r.table, r.route, r.variant = now, next, nil
+	return true
 }
 
 func (r *request) pickVariant() (chosen, intended int) {
