@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -172,20 +171,15 @@ type rawListener struct {
 
 // openRaw also sets on the listener what the connections that are accepted from it are to have.
 func openRaw(ln *net.TCPListener) (r rawListener, err error) {
-	own, err := ln.SyscallConn()
+	if r.file, err = duplicate(ln); err != nil {
+		return r, err
+	}
+	if r.conn, err = r.file.SyscallConn(); err == nil {
+		err = r.conn.Control(func(fd uintptr) { setOptions(int(fd)) })
+	}
 	if err != nil {
-		return r, err
+		_ = r.file.Close()
 	}
-	fd, dupErr := -1, error(nil)
-	err = own.Control(func(s uintptr) {
-		setOptions(int(s))
-		fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if err = errors.Join(err, dupErr); err != nil {
-		return r, err
-	}
-	r.file = os.NewFile(uintptr(fd), ln.Addr().String())
-	r.conn, err = r.file.SyscallConn()
 	return r, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,21 +33,37 @@ type listener struct {
 	reported time.Time     // when that was last logged; accept's own
 
 	mu     sync.Mutex
-	room   *sync.Cond // signalled when a connection ends
+	room   *sync.Cond // signalled when a connection ends, and when taking does
 	open   int
+	taking bool // accept is about to take a connection
+	paused bool // it takes none, and the socket is another process's, too
 	closed bool
 	done   chan struct{} // closed when accepting has ended
 }
 
 func (p *Proxy) listen(c config.Listener) (*listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	// Package net's default is a multipath socket, which takes neither SO_OOBINLINE nor refuseNew's filter.
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), "tcp", c.Address)
+	tcp, err := bind(c.Address)
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{p: p, clock: p.clock, tcp: ln.(*net.TCPListener), address: c.Address, done: make(chan struct{})}
+	return p.newListener(c, tcp)
+}
+
+func bind(address string) (*net.TCPListener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	// Package net's default is a multipath socket, which takes neither SO_OOBINLINE nor refuseNew's filter.
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// newListener makes a listener of a socket. On an error it closes that.
+func (p *Proxy) newListener(c config.Listener, tcp *net.TCPListener) (*listener, error) {
+	l := &listener{p: p, clock: p.clock, tcp: tcp, address: c.Address, done: make(chan struct{})}
+	var err error
 	if l.raw, err = openRaw(l.tcp); err != nil {
 		_ = l.tcp.Close()
 		return nil, err
@@ -87,12 +104,15 @@ func openFiles() int {
 // accept takes connections until the listener is closed.
 func (l *listener) accept() {
 	defer close(l.done)
+	defer l.took()
 	backoff := 5 * time.Millisecond
 	for l.waitForRoom() {
 		err := l.take()
 		switch {
 		case err == nil:
 			backoff = 5 * time.Millisecond
+		case errors.Is(err, os.ErrDeadlineExceeded): // a pause, or the end
+			l.leave()
 		case errors.Is(err, net.ErrClosed):
 			l.leave()
 			return
@@ -109,8 +129,10 @@ func (l *listener) accept() {
 	}
 }
 
-// waitForRoom takes a place for the next connection; while there is none, clients wait in the backlog.
+// waitForRoom takes a place for the next connection; while there is none, or a pause, clients wait in
+// the backlog.
 func (l *listener) waitForRoom() bool {
+	l.took()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed && int64(l.open) >= l.capacity.Load() {
@@ -120,14 +142,24 @@ func (l *listener) waitForRoom() bool {
 		l.reportFull(open, time.Now())
 		l.mu.Lock()
 	}
-	for !l.closed && int64(l.open) >= l.capacity.Load() {
+	for !l.closed && (l.paused || int64(l.open) >= l.capacity.Load()) {
 		l.room.Wait()
 	}
 	if l.closed {
 		return false
 	}
 	l.open++
+	l.taking = true
 	return true
+}
+
+// took is the end of taking a connection.
+func (l *listener) took() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.taking = false; l.paused {
+		l.room.Broadcast()
+	}
 }
 
 // reportFull logs that the listener is full, once a minute: a full one takes a client for each that leaves.
@@ -154,7 +186,7 @@ func (l *listener) stopped() bool {
 }
 
 // stop ends accepting. Connections whose handshake the system has completed are taken first: their
-// clients believe that somebody listens.
+// clients believe that somebody listens. A paused listener's are the other process's.
 func (l *listener) stop() {
 	l.mu.Lock()
 	if l.closed {
@@ -162,12 +194,15 @@ func (l *listener) stop() {
 		return
 	}
 	l.closed = true
+	shared := l.paused
 	l.room.Broadcast()
 	l.mu.Unlock()
-	refuseNew(l.tcp)
+	if !shared {
+		refuseNew(l.tcp)
+	}
 	l.setDeadline(time.Now()) // wakes accept
 	<-l.done
-	for queued(l.tcp) {
+	for !shared && queued(l.tcp) {
 		l.setDeadline(time.Now().Add(time.Second)) // a busy machine may take its time to get from here to the accept
 		l.mu.Lock()
 		l.open++

@@ -22,3 +22,41 @@ func TestRefuseNew(t *testing.T) {
 		_ = nc.Close()
 	}
 }
+
+// TestAdopt: a socket whose handshakes the other weir has begun to ignore listens again.
+func TestAdopt(t *testing.T) {
+	p := engineProxy(t, config.EngineAuto, "", "127.0.0.1:1")
+	l := (*p.listeners.Load())[0]
+	refuseNew(l.tcp)
+	f, err := duplicate(l.tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tcp, err := adopt(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	nc, err := net.DialTimeout("tcp", tcp.Addr().String(), 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.Close()
+}
+
+// TestPauseRests: a paused listener waits, without asking the system again and again.
+func TestPauseRests(t *testing.T) {
+	p := engineProxy(t, config.EngineAuto, "", "127.0.0.1:1")
+	l := (*p.listeners.Load())[0]
+	p.StopAccepting([]string{l.address})
+	for range 1000 {
+		l.mu.Lock()
+		taking := l.taking
+		l.mu.Unlock()
+		if taking {
+			t.Fatal("it takes connections")
+		}
+		time.Sleep(20 * time.Microsecond)
+	}
+}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"net"
+	"os"
 	"syscall"
 	"unsafe"
 
@@ -78,6 +80,28 @@ func refuseNew(ln *net.TCPListener) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	})
+}
+
+// admitNew undoes what refuseNew of another process did to a listener that it has passed on.
+func admitNew(ln *net.TCPListener) {
+	if raw, err := ln.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) })
+	}
+}
+
+// duplicate returns another descriptor of a listener. Unlike that of ln.File it stays non-blocking, and
+// so the listener does, when its Fd method is called.
+func duplicate(ln *net.TCPListener) (*os.File, error) {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, dupErr := -1, error(nil)
+	err = raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, dupErr); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), ln.Addr().String()), nil
 }
 
 // queued reports whether an accept would return at once.

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -36,6 +37,12 @@ func readableFD(fd uintptr) bool {
 
 // refuseNew does nothing: see Linux's.
 func refuseNew(*net.TCPListener) {}
+
+// admitNew does nothing: see Linux's.
+func admitNew(*net.TCPListener) {}
+
+// duplicate returns another descriptor of a listener.
+func duplicate(ln *net.TCPListener) (*os.File, error) { return ln.File() }
 
 // queued cannot tell here; the accept that follows has a deadline.
 func queued(*net.TCPListener) bool { return true }
