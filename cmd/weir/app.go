@@ -115,11 +115,8 @@ func (a *app) openControl(cfg config.State) (err error) {
 func (a *app) openAdmin(cfg config.Admin) (err error) {
 	log := a.log.Named("admin")
 	o := admin.Options{
-		Address: cfg.Address,
-		State:   a.control,
-		SetWeights: func(route string, weights map[string]float64, reason, by string) (proxy.RouteStatus, error) {
-			return a.control.SetWeights(route, weights, control.Change{Cause: proxy.Cause{By: by, Reason: reason}})
-		},
+		Address:    cfg.Address,
+		Control:    a.control,
 		Config:     a.reloader.inForce,
 		Reload:     a.reloader.reload,
 		Started:    a.started.Load,
@@ -208,7 +205,7 @@ func (a *app) run(signals <-chan os.Signal) error {
 }
 
 // reload reads the file again; the reloader has logged what came of it.
-func (a *app) reload(by string) { _, _ = a.reloader.reload(by) }
+func (a *app) reload(by string) { _, _, _ = a.reloader.reload(by) }
 
 func (a *app) logListening() {
 	var addresses []string

@@ -31,7 +31,7 @@ func TestAdminAPIKeepsOthersOut(t *testing.T) {
 		{"sandboxed page", request(host+asJSON+"\r\nOrigin: null", shift), 403},
 		{"no content type", request(host, shift), 415},
 		{"a form's content type", request(host+"\r\nContent-Type: text/plain", shift), 415},
-		{"unknown key", request(host+asJSON, `{"weights":{"blue":0,"green":1},"force":true}`), 400},
+		{"unknown key", request(host+asJSON, `{"weights":{"blue":0,"green":1},"forse":true}`), 400},
 		{"two documents", request(host+asJSON, shift+shift), 400},
 		{"variant left out", request(host+asJSON, `{"weights":{"green":1}}`), 422},
 		{"negative", request(host+asJSON, `{"weights":{"blue":-1,"green":1}}`), 422},

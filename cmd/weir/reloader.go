@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,10 @@ import (
 	"weir/proxy/control"
 )
 
-var errStopping = errors.New("weir is stopping; nothing is reloaded any more")
+// errStopping is why a stopping weir reads no configuration.
+func errStopping() error {
+	return &proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is reloaded any more"}
+}
 
 // reloader is the one way in which a configuration comes into force: a changed file, SIGHUP and the API
 // all call reload. Everything that can fail is done first and touches nothing that runs.
@@ -71,12 +73,12 @@ func (r *reloader) close() {
 }
 
 // reload reads the file and puts it in force; by says who asked. It returns the generation then in
-// force, be it the old one: after an error nothing has changed.
-func (r *reloader) reload(by string) (uint64, error) {
+// force, be it the old one, and what changed: after an error nothing has.
+func (r *reloader) reload(by string) (generation uint64, changes []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return r.control.Generation(), errStopping
+		return r.control.Generation(), nil, errStopping()
 	}
 	cfg, err := config.Load(r.file)
 	if err == nil {
@@ -122,14 +124,14 @@ func pairName(c *config.Certificate) string {
 	return c.Cert + " with " + c.Key
 }
 
-func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) (uint64, error) {
+func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) (generation uint64, changes []string, err error) {
 	before := r.current.Load()
 	// Opened again even when the name is the same: that is how a rotated file is let go.
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, r.accessFailed)
 	if err != nil {
 		return r.reject(by, err)
 	}
-	generation, changes, err := r.control.Apply(cfg, proxy.Cause{By: by})
+	generation, changes, err = r.control.Apply(cfg, proxy.Cause{By: by})
 	if err != nil {
 		_ = telemetry.CloseOutput(output) // nothing was written to it
 		return r.reject(by, err)
@@ -145,16 +147,16 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 	}
 	if r.control.Proxy().Config() == before.cfg {
 		r.log.Debug("the configuration was read again; nothing has changed", zap.String("by", by))
-		return generation, nil
+		return generation, nil, nil
 	}
+	changes = shortened(changes)
 	r.current.Store(&inForce{cfg, generation})
-	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation),
-		zap.Strings("changes", shortened(changes)))
-	return generation, nil
+	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation), zap.Strings("changes", changes))
+	return generation, changes, nil
 }
 
 // reject logs every fault; the configuration in force stays.
-func (r *reloader) reject(by string, err error) (uint64, error) {
+func (r *reloader) reject(by string, err error) (uint64, []string, error) {
 	generation := r.control.Generation()
 	faults := faultLines(err)
 	r.control.ReloadFailed(by, faults)
@@ -162,7 +164,7 @@ func (r *reloader) reject(by string, err error) (uint64, error) {
 		r.log.Error("the configuration was rejected; the one before it stays in force",
 			zap.String("by", by), zap.String("fault", fault), zap.Uint64("generation", generation))
 	}
-	return generation, err
+	return generation, nil, err
 }
 
 // shownChanges is how many changes a line of the log names.

@@ -98,7 +98,7 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	if code := w.api("GET", "/health/live", "", nil); code != 200 {
 		t.Errorf("live: %d while stopping", code)
 	}
-	if code := w.api("POST", "/api/v1/reload", "", nil); code != 422 {
+	if code := w.api("POST", "/api/v1/reload", "", nil); code != 503 {
 		t.Errorf("reload: %d while stopping", code)
 	}
 	if err := <-answer; err != nil {

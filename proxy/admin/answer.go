@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,29 +68,73 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) bool
 			"the Content-Type is "+quote(r.Header.Get("Content-Type"))+", it must be application/json")
 		return false
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(v)
-	if err == nil {
-		if _, err = decoder.Token(); err == io.EOF {
-			return true
-		}
-		if err == nil {
-			err = errors.New("there is more after the JSON object")
-		}
-	} else if err == io.EOF {
-		if optional {
-			return true
-		}
-		err = errors.New("it is empty")
-	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		writeError(w, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody))
 		return false
 	}
-	writeError(w, http.StatusBadRequest, "bad_request", "the body is not what it should be: "+strings.TrimPrefix(err.Error(), "json: "))
-	return false
+	if err == nil && optional && len(bytes.TrimSpace(body)) == 0 {
+		return true
+	}
+	if err == nil {
+		err = decodeStrictly(body, v)
+	}
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "bad_request", "the body is not what it should be: "+strings.TrimPrefix(err.Error(), "json: "))
+		return false
+	}
+	return true
+}
+
+// decodeStrictly refuses what encoding/json would let pass: unknown names, one name twice, of which it
+// takes the last, and null, which it takes for a key that is absent. A slip of the pen would move traffic.
+func decodeStrictly(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	first, err := d.Token()
+	switch {
+	case err == io.EOF:
+		return errors.New("it is empty")
+	case err != nil:
+		return err
+	case first != json.Delim('{'):
+		return errors.New("it is no JSON object")
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := name.(string) // the decoder lets nothing else stand here
+		var value json.RawMessage
+		switch err := d.Decode(&value); {
+		case err != nil:
+			return whole(err)
+		case seen[strings.ToLower(key)]: // encoding/json does not mind the case
+			return fmt.Errorf("%s is named twice", quote(key))
+		case string(value) == "null":
+			return fmt.Errorf("%s is null: leave it out, or give it a value", quote(key))
+		}
+		seen[strings.ToLower(key)] = true
+	}
+	if _, err := d.Token(); err != nil { // the end of the object
+		return whole(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more after the JSON object")
+	}
+	d = json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// whole tells a body that was cut off from one that is not there.
+func whole(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // quote shows what a client sent, on one line and not at length.

@@ -1,25 +1,58 @@
 package admin
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
 
-	"weir/config"
+	"weir/internal/state"
 	"weir/internal/telemetry"
 	"weir/proxy"
+	"weir/proxy/control"
 )
 
 // maxReason bounds in bytes the reason given with a change; it ends up in the log and the history.
 const maxReason = 1024
 
-// setWeights gives the variants of a route new weights, in force for the next request.
+// why are the parts that the bodies of most writes have.
+type why struct {
+	Reason string `json:"reason"`
+	Force  bool   `json:"force"`
+}
+
+// change returns the parts of a change that do not depend on what is changed. It answers the request itself
+// and returns false when one of them is not what it should be.
+func change(w http.ResponseWriter, r *http.Request, y why) (control.Change, bool) {
+	if len(y.Reason) > maxReason {
+		writeError(w, http.StatusBadRequest, "bad_request", fmt.Sprintf("the reason has %d bytes, at most %d are kept", len(y.Reason), maxReason))
+		return control.Change{}, false
+	}
+	e, ok := expect(w, r)
+	return control.Change{Cause: proxy.Cause{By: caller(r), Reason: plain(y.Reason)}, Expect: e, Force: y.Force}, ok
+}
+
+// plain takes out of a reason what would break a line, steer a terminal, or turn the order of what is read.
+func plain(reason string) string {
+	return strings.TrimSpace(strings.Map(func(c rune) rune {
+		switch {
+		case c == '\n' || c == '\t' || c == '\r' || c == '\u2028' || c == '\u2029':
+			return ' '
+		case unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c):
+			return -1
+		}
+		return c
+	}, reason))
+}
+
+// setWeights gives the variants of a route new weights, in force for the next request, or on the way there.
 func (s *Server) setWeights(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Weights weights `json:"weights"`
-		Reason  string  `json:"reason"`
+		Ramp    *span   `json:"ramp"`
+		why
 	}
 	if !readJSON(w, r, &body, false) {
 		return
@@ -28,95 +61,145 @@ func (s *Server) setWeights(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_request", `"weights" is missing: {"weights":{"blue":90,"green":10},"reason":"…"}`)
 		return
 	}
-	if len(body.Reason) > maxReason {
-		writeError(w, http.StatusBadRequest, "bad_request", fmt.Sprintf("the reason has %d bytes, at most %d are kept", len(body.Reason), maxReason))
+	s.changeRoute(w, r, body.why, func(name string, c control.Change) (proxy.RouteStatus, error) {
+		if body.Ramp != nil {
+			return s.o.Control.Ramp(name, body.Weights, body.Ramp.Duration, c)
+		}
+		return s.o.Control.SetWeights(name, body.Weights, c)
+	})
+}
+
+// switchTo sends all traffic of a route to one variant, or undoes that.
+func (s *Server) switchTo(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		To   string `json:"to"`
+		Back bool   `json:"back"`
+		why
+	}
+	if !readJSON(w, r, &body, false) {
 		return
 	}
-	name := r.PathValue("route")
-	route, err := s.o.SetWeights(name, body.Weights, body.Reason, caller(r))
+	if (body.To != "") == body.Back {
+		writeError(w, http.StatusBadRequest, "bad_request", `want either {"to":"green"} or {"back":true}`)
+		return
+	}
+	s.changeRoute(w, r, body.why, func(name string, c control.Change) (proxy.RouteStatus, error) {
+		if body.Back {
+			return s.o.Control.SwitchBack(name, c)
+		}
+		return s.o.Control.Switch(name, body.To, c)
+	})
+}
+
+// stopRamp ends the ramp of a route where it is.
+func (s *Server) stopRamp(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if readJSON(w, r, &body, true) {
+		s.changeRoute(w, r, why{Reason: body.Reason}, s.o.Control.StopRamp)
+	}
+}
+
+// changeRoute does f to the route of the request, and answers with the route.
+func (s *Server) changeRoute(w http.ResponseWriter, r *http.Request, y why, f func(route string, c control.Change) (proxy.RouteStatus, error)) {
+	c, ok := change(w, r, y)
+	if !ok {
+		return
+	}
+	route, err := f(r.PathValue("route"), c)
 	if err != nil {
-		s.controlFailed(w, "cannot set the weights of route "+quote(name), err)
+		s.controlFailed(w, "cannot change route "+quote(r.PathValue("route")), err)
 		return
 	}
-	writeState(w, route.Generation, route)
+	s.writeChanged(w, route.Generation, route)
+}
+
+// drain begins or ends the drain of a pool, or of the endpoint that the path names.
+func (s *Server) drain(on bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var body why
+		if !readJSON(w, r, &body, true) {
+			return
+		}
+		c, ok := change(w, r, body)
+		if !ok {
+			return
+		}
+		pool, err := s.o.Control.Drain(r.PathValue("pool"), r.PathValue("address"), on, c)
+		if err != nil {
+			s.controlFailed(w, "cannot change pool "+quote(r.PathValue("pool")), err)
+			return
+		}
+		s.writeChanged(w, pool.Generation, pool)
+	}
+}
+
+// rolledBack is the answer to a rollback: To is the generation whose weights and drains are in force.
+type rolledBack struct {
+	Generation uint64 `json:"generation"`
+	To         uint64 `json:"to"`
+}
+
+// rollback gives routes and pools the weights and drains of an earlier generation.
+func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		To *uint64 `json:"to"`
+		why
+	}
+	if !readJSON(w, r, &body, true) {
+		return
+	}
+	c, ok := change(w, r, body.why)
+	if !ok {
+		return
+	}
+	to := uint64(0)
+	if body.To != nil {
+		if to = *body.To; to == 0 { // which the Controller takes for none
+			writeError(w, http.StatusUnprocessableEntity, "unknown_generation", "generation 0: generations begin with 1")
+			return
+		}
+	}
+	generation, err := s.o.Control.Rollback(to, c)
+	if err != nil {
+		s.controlFailed(w, "cannot roll back", err)
+		return
+	}
+	if to == 0 {
+		to = s.wentTo(generation)
+	}
+	s.writeChanged(w, generation, rolledBack{generation, to})
+}
+
+// wentTo is the generation whose weights and drains a rollback restored that led to generation. Where it
+// changed nothing those are that generation's own.
+func (s *Server) wentTo(generation uint64) uint64 {
+	history := s.o.Control.History()
+	for i := len(history) - 1; i >= 0 && history[i].Generation >= generation; i-- {
+		if h := history[i]; h.Generation == generation && h.Kind == state.KindRollback {
+			return h.To
+		}
+	}
+	return generation
+}
+
+// writeChanged answers a write with the state it led to. What could not be saved is in force all the same.
+func (s *Server) writeChanged(w http.ResponseWriter, generation uint64, v any) {
+	if err := s.o.Control.Unsaved(); err != nil {
+		text := strconv.QuoteToASCII("the change is in force, but would not survive a restart: " + err.Error())
+		w.Header().Set("Warning", "199 weir "+text)
+	}
+	writeState(w, generation, v)
 }
 
 // controlFailed answers with the status a ControlError names; any other error is weir's own fault.
 func (s *Server) controlFailed(w http.ResponseWriter, what string, err error) {
-	var control *proxy.ControlError
-	if errors.As(err, &control) {
-		writeError(w, control.Status, control.Code, control.Message)
+	var refused *proxy.ControlError
+	if errors.As(err, &refused) {
+		writeError(w, refused.Status, refused.Code, refused.Message)
 		return
 	}
 	s.log.Error(what, telemetry.Exception(err))
 	writeError(w, http.StatusInternalServerError, "internal", what+"; the log has the details")
-}
-
-// reload reads the configuration again and answers once it is in force, or rejected.
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if !readJSON(w, r, &struct{}{}, true) {
-		return
-	}
-	generation, err := s.o.Reload(caller(r))
-	if err != nil {
-		writeJSON(w, http.StatusUnprocessableEntity, failure{
-			Error:  fmt.Sprintf("the configuration was rejected, generation %d stays in force", generation),
-			Code:   "config_rejected",
-			Faults: faultLines(err),
-		})
-		return
-	}
-	setETag(w, generation)
-	writeJSON(w, http.StatusOK, struct {
-		Generation uint64 `json:"generation"`
-	}{generation})
-}
-
-func faultLines(err error) []string {
-	var faults config.Faults
-	if !errors.As(err, &faults) {
-		return []string{err.Error()}
-	}
-	lines := make([]string, len(faults))
-	for i, f := range faults {
-		lines[i] = f.Error()
-	}
-	return lines
-}
-
-// weights is an object of numbers that is read strictly: encoding/json would take the last of two
-// equal names and 0 for null, and a slip of the pen would move traffic.
-type weights map[string]float64
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *weights) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	open, err := decoder.Token()
-	if err != nil {
-		return err
-	}
-	if open != json.Delim('{') {
-		return fmt.Errorf(`"weights" must be an object of numbers such as {"blue":90,"green":10}, not %s`, data)
-	}
-	*w = weights{}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return err
-		}
-		key, _ := name.(string) // the decoder lets nothing else stand here
-		if _, twice := (*w)[key]; twice {
-			return fmt.Errorf("weights: %q is named twice", key)
-		}
-		value, err := decoder.Token()
-		if err != nil {
-			return err
-		}
-		number, ok := value.(float64)
-		if !ok {
-			return fmt.Errorf("weights: the weight of %q must be a number", key)
-		}
-		(*w)[key] = number
-	}
-	return nil
 }

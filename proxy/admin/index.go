@@ -17,7 +17,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 		panic(err) // it is part of the program; a test renders it
 	}
 	var out bytes.Buffer
-	if err := page.Execute(&out, s.o.State.Status()); err != nil {
+	if err := page.Execute(&out, s.o.Control.Status()); err != nil {
 		panic(err)
 	}
 	h := w.Header()

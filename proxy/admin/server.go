@@ -1,14 +1,16 @@
 // Package admin is weir's second listener: the API that shows and steers a running weir, its
 // metrics, and the health of the process. It decides nothing itself; what it is asked to do it
-// hands to the proxy and to the reload function it was given.
+// hands to the Controller and to the reload function it was given. openapi.yaml describes the API; a
+// test holds the two together.
 //
 // Try it:
 //
 //	curl -s http://127.0.0.1:9901/api/v1/status
 //	curl -s -X PUT -H 'Content-Type: application/json' \
-//	     -d '{"weights":{"blue":50,"green":50},"reason":"halfway"}' \
+//	     -d '{"weights":{"blue":50,"green":50},"reason":"halfway","ramp":"5m"}' \
 //	     http://127.0.0.1:9901/api/v1/routes/predict/weights
-//	curl -s -X POST http://127.0.0.1:9901/api/v1/reload
+//	curl -s -X POST http://127.0.0.1:9901/api/v1/rollback
+//	curl -sN http://127.0.0.1:9901/api/v1/events
 //
 // Where admin.token_file is set, every request but those for /health/ brings a token:
 //
@@ -26,7 +28,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/config"
-	"weir/proxy"
+	"weir/proxy/control"
 )
 
 // Bounds on what one client of the API may take. The longest write is a profile or a big page of
@@ -39,26 +41,18 @@ const (
 	maxHead       = 32 << 10
 )
 
-// State is what the API shows of a running proxy. *proxy.Proxy implements it.
-type State interface {
-	Status() proxy.Status
-	Route(name string) (proxy.RouteStatus, bool)
-	Pool(name string) (proxy.PoolStatus, bool)
-}
-
 // Options are the parts the API works on. Address, Tokens, GetCertificate, Collectors and Log may be absent.
 type Options struct {
 	// Address is the listener's as configured. When its host is a name, requests may use that name.
 	Address string
-	State   State
-	// SetWeights sets the weights of a route from the next request on. A *proxy.ControlError says
-	// which status the client is told.
-	SetWeights func(route string, weights map[string]float64, reason, by string) (proxy.RouteStatus, error)
+	// Control is what the API shows and steers.
+	Control *control.Controller
 	// Config returns the configuration in force and the generation it came into force with.
 	Config func() (*config.Config, uint64)
-	// Reload reads the configuration again. It returns the generation then in force; the error is
-	// a config.Faults when the file is at fault.
-	Reload func(by string) (uint64, error)
+	// Reload reads the configuration again. It returns the generation then in force and what changed, a
+	// line each; the error is a config.Faults when the file is at fault, a *proxy.ControlError when
+	// weir is.
+	Reload func(by string) (generation uint64, changes []string, err error)
 	// Started reports whether the start is complete, Ready why new requests should not be sent here
 	// (nothing: they should).
 	Started func() bool
@@ -80,11 +74,12 @@ type Server struct {
 	http *http.Server
 
 	refused refusals
+	streams *streams
 }
 
 // New builds the server. An error means that two collectors describe the same metric.
 func New(o Options) (*Server, error) {
-	s := &Server{o: o, log: o.Log}
+	s := &Server{o: o, log: o.Log, streams: newStreams()}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -93,14 +88,16 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.http = &http.Server{
-		Handler:           s.guard(s.routes(metrics)),
+		Handler:           s.guard(serveTable(s.table(metrics))),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: patience}, // a deadline of one stream does not end the connection's
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
+	s.http.RegisterOnShutdown(s.streams.end) // they would never end by themselves
 	if o.GetCertificate != nil {
 		s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: o.GetCertificate}
 	}
@@ -120,7 +117,8 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown stops accepting, waits for running requests until ctx ends, then cuts them off.
+// Shutdown stops accepting, ends the event streams, waits for other running requests until ctx ends, then
+// cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -131,50 +129,3 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Handler returns what answers the requests, guards included.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
-
-// routes is the table of the API. A path that is here with other methods answers 405, any other 404.
-func (s *Server) routes(metrics http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	for path, byMethod := range map[string]methods{
-		"/{$}":                           {http.MethodGet: s.index},
-		"/metrics":                       {http.MethodGet: metrics.ServeHTTP},
-		"/health/live":                   {http.MethodGet: s.live},
-		"/health/ready":                  {http.MethodGet: s.ready},
-		"/health/startup":                {http.MethodGet: s.startup},
-		"/api/v1/status":                 {http.MethodGet: s.status},
-		"/api/v1/routes":                 {http.MethodGet: s.listRoutes},
-		"/api/v1/routes/{route}":         {http.MethodGet: s.route},
-		"/api/v1/routes/{route}/weights": {http.MethodPut: s.setWeights},
-		"/api/v1/pools":                  {http.MethodGet: s.listPools},
-		"/api/v1/pools/{pool}":           {http.MethodGet: s.pool},
-		"/api/v1/config":                 {http.MethodGet: s.config},
-		"/api/v1/reload":                 {http.MethodPost: s.reload},
-	} {
-		mux.Handle(path, byMethod)
-	}
-	mux.HandleFunc("/", notFound)
-	return mux
-}
-
-// methods answers one path by method.
-type methods map[string]http.HandlerFunc
-
-func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	method := r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	if h, ok := m[method]; ok {
-		h(w, r)
-		return
-	}
-	allow := ""
-	for name := range m { // one method a path, and HEAD where there is GET
-		allow = name
-		if name == http.MethodGet {
-			allow = "GET, HEAD"
-		}
-	}
-	w.Header().Set("Allow", allow)
-	writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not possible here: use "+allow)
-}

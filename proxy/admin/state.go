@@ -2,20 +2,22 @@ package admin
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"weir/config"
+	"weir/internal/state"
 	"weir/proxy"
 )
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	st := s.o.State.Status()
+	st := s.o.Control.Status()
 	writeState(w, st.Generation, st)
 }
 
 func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) {
 	var last uint64
-	routes := s.o.State.Status().Routes
+	routes := s.o.Control.Status().Routes
 	for _, r := range routes {
 		last = max(last, r.Generation)
 	}
@@ -24,7 +26,7 @@ func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) listPools(w http.ResponseWriter, _ *http.Request) {
 	var last uint64
-	pools := s.o.State.Status().Pools
+	pools := s.o.Control.Status().Pools
 	for _, p := range pools {
 		last = max(last, p.Generation)
 	}
@@ -33,7 +35,7 @@ func (s *Server) listPools(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("route")
-	route, ok := s.o.State.Route(name)
+	route, ok := s.o.Control.Route(name)
 	if !ok {
 		s.unknownRoute(w, name)
 		return
@@ -43,10 +45,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("pool")
-	pool, ok := s.o.State.Pool(name)
+	pool, ok := s.o.Control.Pool(name)
 	if !ok {
 		var have []string
-		for _, p := range s.o.State.Status().Pools {
+		for _, p := range s.o.Control.Status().Pools {
 			have = append(have, p.Name)
 		}
 		writeError(w, http.StatusNotFound, "unknown_pool", "unknown pool "+quote(name)+" (have "+strings.Join(have, ", ")+")")
@@ -57,10 +59,28 @@ func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) unknownRoute(w http.ResponseWriter, name string) {
 	var have []string
-	for _, r := range s.o.State.Status().Routes {
+	for _, r := range s.o.Control.Status().Routes {
 		have = append(have, r.Name)
 	}
 	writeError(w, http.StatusNotFound, "unknown_route", "unknown route "+quote(name)+" (have "+strings.Join(have, ", ")+")")
+}
+
+// history answers with the last changes, oldest first.
+func (s *Server) history(w http.ResponseWriter, r *http.Request) {
+	kept := s.o.Control.History()
+	if text := r.URL.Query().Get("limit"); text != "" {
+		limit, err := strconv.ParseUint(text, 10, 31)
+		if err != nil || limit == 0 {
+			writeError(w, http.StatusBadRequest, "bad_request", "limit "+quote(text)+": want a whole number from 1 up")
+			return
+		}
+		kept = kept[max(0, len(kept)-int(limit)):]
+	}
+	generation := s.o.Control.Generation()
+	if n := len(kept); n > 0 { // a change is in the history a moment before it is in force
+		generation = kept[n-1].Generation
+	}
+	writeState(w, generation, orEmpty(kept))
 }
 
 // config answers with the configuration in force, every default filled in, in the shape of the file.
@@ -75,7 +95,7 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
 }
 
 // orEmpty makes an empty list [] and not null.
-func orEmpty[T proxy.RouteStatus | proxy.PoolStatus](list []T) []T {
+func orEmpty[T proxy.RouteStatus | proxy.PoolStatus | state.Change | string](list []T) []T {
 	if list == nil {
 		return []T{}
 	}

@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,65 +11,39 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"weir/config"
 	"weir/internal/certificate"
 	"weir/internal/certificate/certificatetest"
 )
 
-// guarded is a server whose tokens are those of a file.
+// guarded is an API whose tokens are those of a file.
 type guarded struct {
-	url   string
-	file  string
-	proxy *fakeProxy
-	logs  *observer.ObservedLogs
-	use   func(path string) // what a reload does
+	*api
+	file string
+	use  func(path string) // what a reload does
 }
 
-func startGuarded(t *testing.T, address, text string, more ...func(*Options)) *guarded {
+func startGuarded(t *testing.T, address, text string, more ...func(*Options, *Server)) *guarded {
 	t.Helper()
-	core, logs := observer.New(zap.DebugLevel)
-	log := zap.New(core)
-	tokens := NewTokens(log)
-	t.Cleanup(tokens.Close)
-	g := &guarded{file: tokenFile(t, text), proxy: &fakeProxy{reload: func() (uint64, error) { return 1, nil }}, logs: logs}
-	g.use = func(path string) {
-		t.Helper()
-		set, err := ReadTokens(path)
-		if err != nil {
-			t.Fatal(err)
+	g := &guarded{file: tokenFile(t, text)}
+	g.api = start(t, append([]func(*Options, *Server){func(o *Options, s *Server) {
+		if s != nil {
+			return
 		}
-		tokens.Use(path, set)
-	}
-	g.use(g.file)
-	o := Options{
-		Address: address, State: g.proxy, SetWeights: g.proxy.SetWeights, Tokens: tokens, Log: log,
-		Config: func() (*config.Config, uint64) { return g.proxy.cfg, 4 }, Reload: func(string) (uint64, error) { return g.proxy.reload() },
-		Started: func() bool { return true }, Ready: func() []string { return nil },
-	}
-	for _, change := range more {
-		change(&o)
-	}
-	s, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	t.Cleanup(func() {
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Error(err)
+		tokens := NewTokens(o.Log)
+		t.Cleanup(tokens.Close)
+		o.Address, o.Tokens = address, tokens
+		g.use = func(path string) {
+			t.Helper()
+			set, err := ReadTokens(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens.Use(path, set)
 		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	g.url = "http://" + l.Addr().String()
+		g.use(g.file)
+	}}, more...)...)
 	return g
 }
 
@@ -104,6 +76,11 @@ func TestTokensAreAskedFor(t *testing.T) {
 		{"metrics", call{method: "GET", path: "/metrics"}, 401, "unauthorized"},
 		{"unknown path", call{method: "GET", path: "/nothing"}, 401, "unauthorized"},
 		{"write without", call{method: "POST", path: "/api/v1/reload"}, 401, "unauthorized"},
+		{"events", call{method: "GET", path: "/api/v1/events"}, 401, "unauthorized"},
+		{"description", call{method: "GET", path: "/api/v1/openapi.yaml"}, 401, "unauthorized"},
+		{"A/B without", call{method: "POST", path: "/ab/config", body: `{"model_a_percentage":1}`, header: jsonType}, 401, "unauthorized"},
+		{"drain with a read token", call{method: "POST", path: "/api/v1/pools/blue/drain", header: with(readToken)}, 403, "read_only"},
+		{"ramp with a read token", call{method: "DELETE", path: "/api/v1/routes/predict/ramp", header: with(readToken)}, 403, "read_only"},
 		{"health", call{method: "GET", path: "/health/ready"}, 200, ""},
 		{"health under any name", call{method: "GET", path: "/health/live", header: map[string]string{"Host": "pod.example.com"}}, 200, ""},
 		{"health by another way", call{method: "GET", path: "/health/../api/v1/status"}, 401, "unauthorized"},
@@ -115,7 +92,7 @@ func TestTokensAreAskedFor(t *testing.T) {
 		{"read with a read token", call{method: "GET", path: "/api/v1/routes/predict", header: with(readToken)}, 200, ""},
 		{"HEAD with a read token", call{method: "HEAD", path: "/api/v1/status", header: with(readToken)}, 200, ""},
 		{"write with a read token", call{method: "POST", path: "/api/v1/reload", header: with(readToken)}, 403, "read_only"},
-		{"PUT with a read token", call{method: "PUT", path: "/api/v1/routes/predict/weights", body: `{"weights":{"blue":1}}`, header: with(readToken)}, 403, "read_only"},
+		{"PUT with a read token", call{method: "PUT", path: "/api/v1/routes/predict/weights", body: `{"weights":{"blue":1,"green":1}}`, header: with(readToken)}, 403, "read_only"},
 		{"unknown method with a read token", call{method: "PATCH", path: "/api/v1/status", header: with(readToken)}, 403, "read_only"},
 		{"origin of another site", call{method: "POST", path: "/api/v1/reload", header: with(fullToken, "Origin", "http://evil.example.com")}, 403, "forbidden_origin"},
 		{"name on loopback", call{method: "GET", path: "/api/v1/status", header: with(fullToken, "Host", "weir.example.com")}, 403, "forbidden_host"},
@@ -134,8 +111,8 @@ func TestTokensAreAskedFor(t *testing.T) {
 			}
 		})
 	}
-	if g.proxy.weights != nil {
-		t.Error("a token that may only read has set weights")
+	if g.Generation() != 1 {
+		t.Error("a token that may only read has changed something")
 	}
 }
 
@@ -159,9 +136,10 @@ func TestTwoAuthorizations(t *testing.T) {
 func TestNameOfTheTokenIsWhoDidIt(t *testing.T) {
 	g := startGuarded(t, "127.0.0.1:0", threeTokens)
 	for token, want := range map[string]string{fullToken: "token 127.0.0.1", opsToken: "ops 127.0.0.1"} {
-		do(t, g.url, call{method: "PUT", path: "/api/v1/routes/predict/weights", body: `{"weights":{"blue":1}}`, header: with(token)})
-		if g.proxy.by != want {
-			t.Errorf("by %q, want %q", g.proxy.by, want)
+		body := fmt.Sprintf(`{"weights":{"blue":1,"green":%d}}`, g.Generation())
+		do(t, g.url, call{method: "PUT", path: "/api/v1/routes/predict/weights", body: body, header: with(token)})
+		if got := g.lastChange().By; got != want {
+			t.Errorf("by %q, want %q", got, want)
 		}
 	}
 }
@@ -184,7 +162,7 @@ func TestNamesBeyondLoopback(t *testing.T) {
 	f(403, "forbidden_origin", with(fullToken, "Host", "weir.prod.svc:9901", "Origin", "https://evil.example.com"))
 	f(200, "", with(fullToken, "Host", "weir.prod.svc:9901", "Origin", "https://weir.prod.svc:9901"))
 
-	open := startGuarded(t, "0.0.0.0:9901", threeTokens, func(o *Options) { o.Tokens = nil })
+	open := startGuarded(t, "0.0.0.0:9901", threeTokens, func(o *Options, _ *Server) { o.Tokens = nil })
 	resp, body := do(t, open.url, call{method: "GET", path: "/api/v1/status", header: map[string]string{"Host": "weir.prod.svc:9901"}})
 	checkFailure(t, resp, body, 403, "forbidden_host", "")
 }
@@ -202,7 +180,7 @@ func TestRefusalsAreLoggedSparinglyAndWithoutTheToken(t *testing.T) {
 	if m := lines[0].ContextMap(); m["by"] != "api 127.0.0.1" || m["path"] != `"/api/v1/status"` || m["why"] != "the token is not one of those in force" {
 		t.Errorf("%v", m)
 	}
-	do(t, g.url, call{method: "PUT", path: "/api/v1/routes/predict/weights", body: `{"weights":{"blue":1}}`, header: with(opsToken)})
+	do(t, g.url, call{method: "PUT", path: "/api/v1/routes/predict/weights", body: `{"weights":{"blue":1,"green":1}}`, header: with(opsToken)})
 	for _, entry := range g.logs.All() {
 		for _, secret := range []string{tried, fullToken, readToken, opsToken} {
 			if strings.Contains(fmt.Sprint(entry.Message, entry.ContextMap()), secret) {
@@ -234,27 +212,18 @@ func (g *guarded) status(t *testing.T, token string) int {
 	return resp.StatusCode
 }
 
-func (g *guarded) eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s; the log: %v", what, g.logs.All())
-		}
-	}
-}
-
 // TestTokensFollowTheirFile changes the file alone; no configuration is read.
 func TestTokensFollowTheirFile(t *testing.T) {
 	g := startGuarded(t, "127.0.0.1:0", fullToken)
 	certificatetest.WriteFile(t, g.file, []byte("ops:write:"+opsToken))
-	g.eventually(t, "the new token", func() bool { return g.status(t, opsToken) == 200 })
+	eventually(t, "the new token", func() bool { return g.status(t, opsToken) == 200 })
 	if got := g.status(t, fullToken); got != 401 {
 		t.Errorf("the token that was taken out: %d", got)
 	}
 
 	certificatetest.WriteFile(t, g.file, []byte("short-s3cret\n"))
 	rejected := "the token file was rejected; the tokens before it stay in force"
-	g.eventually(t, "a warning", func() bool { return g.logs.FilterMessage(rejected).Len() == 1 })
+	eventually(t, "a warning", func() bool { return g.logs.FilterMessage(rejected).Len() == 1 })
 	if entry := g.logs.FilterMessage(rejected).All()[0]; entry.Level != zap.WarnLevel || strings.Contains(fmt.Sprint(entry.ContextMap()), "s3cret") {
 		t.Errorf("%v", entry)
 	}
@@ -275,7 +244,7 @@ func TestTokensFollowTheirFile(t *testing.T) {
 	}
 	certificatetest.WriteFile(t, g.file, []byte(opsToken)) // nobody's file any more
 	certificatetest.WriteFile(t, other, []byte(readToken))
-	g.eventually(t, "the second file", func() bool { return g.status(t, readToken) == 200 })
+	eventually(t, "the second file", func() bool { return g.status(t, readToken) == 200 })
 	if got := g.status(t, opsToken); got != 401 {
 		t.Errorf("the file before is still followed: %d", got)
 	}
@@ -311,7 +280,7 @@ func TestServesTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	g := startGuarded(t, "0.0.0.0:9901", threeTokens, func(o *Options) { o.GetCertificate = w.GetCertificate })
+	g := startGuarded(t, "0.0.0.0:9901", threeTokens, func(o *Options, _ *Server) { o.GetCertificate = w.GetCertificate })
 	url := "https" + strings.TrimPrefix(g.url, "http")
 
 	get := func(protocols *http.Protocols, version uint16) (*http.Response, error) {
