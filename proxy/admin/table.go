@@ -24,6 +24,7 @@ func (s *Server) table(metrics http.Handler) map[string]methods {
 		"/api/v1/config":         {http.MethodGet: s.config},
 		"/api/v1/history":        {http.MethodGet: s.history},
 		"/api/v1/events":         {http.MethodGet: s.events},
+		"/api/v1/openapi.yaml":   {http.MethodGet: s.openAPI},
 
 		"/api/v1/routes/{route}/weights": {http.MethodPut: s.setWeights},
 		"/api/v1/routes/{route}/ramp":    {http.MethodDelete: s.stopRamp},
