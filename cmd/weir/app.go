@@ -18,6 +18,7 @@ import (
 	"weir/config"
 	"weir/internal/certificate"
 	"weir/internal/state"
+	"weir/internal/takeover"
 	"weir/internal/telemetry"
 	"weir/proxy"
 	"weir/proxy/admin"
@@ -31,6 +32,7 @@ const adminGrace = 2 * time.Second
 type appOptions struct {
 	file         string
 	drainTimeout time.Duration
+	takeover     bool
 	version      string
 	stderr       io.Writer
 }
@@ -48,6 +50,9 @@ type app struct {
 	adminListener net.Listener
 	tokens        *admin.Tokens
 	certificate   *certificate.Watcher // nil without admin.tls
+
+	successors *takeover.Listener // nil where no other weir can take over
+	takenOver  chan struct{}      // closed when one has
 
 	started, stopping atomic.Bool
 	background        sync.WaitGroup // reloads by signal, and the servers
@@ -67,26 +72,48 @@ func openApp(o appOptions) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{o: o, log: log, tokens: admin.NewTokens(log.Named("admin"))}
+	a := &app{o: o, log: log, tokens: admin.NewTokens(log.Named("admin")), takenOver: make(chan struct{})}
 	output, err := telemetry.OpenAccessLog(cfg.Log.Access.Output, a.accessLogFailed)
 	if err != nil {
 		return nil, err
 	}
 	a.access = telemetry.NewAccessLog(output, telemetry.DefaultAccessBuffer)
-	if err := a.openControl(cfg.State); err != nil {
-		a.close()
-		return nil, err
+	var in inheritance
+	if o.takeover {
+		if in, err = a.inherit(cfg); err != nil {
+			a.close()
+			return nil, err
+		}
 	}
-	a.reloader = &reloader{file: o.file, log: log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, control: a.control, tokens: a.tokens}
-	err = a.reloader.first(cfg)
-	if err == nil {
-		err = a.openAdmin(cfg.Admin)
-	}
-	if err != nil {
-		a.close()
+	if err := a.openParts(cfg, level, &in); err != nil {
+		a.close() // the state first: the running weir takes it back
+		in.close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// openParts makes what serves. Where the running weir hands over, this one serves from here on.
+func (a *app) openParts(cfg *config.Config, level zap.AtomicLevel, in *inheritance) error {
+	if err := a.openControl(cfg.State); err != nil {
+		return err
+	}
+	if err := a.proxy.Use(cfg.Listeners, in.sockets); err != nil {
+		return err
+	}
+	a.reloader = &reloader{file: a.o.file, log: a.log.Named("reload"), level: level, access: a.access, accessFailed: a.accessLogFailed, control: a.control, tokens: a.tokens}
+	if err := a.reloader.first(cfg); err != nil {
+		return err
+	}
+	a.adminListener, in.admin = in.admin, nil
+	if err := a.openAdmin(cfg.Admin); err != nil {
+		return err
+	}
+	if err := in.serving(); err != nil {
+		return err
+	}
+	a.successors = a.listenForTakeover(cfg.State, *in)
+	return nil
 }
 
 func (a *app) accessLogFailed(err error) { a.log.Warn(err.Error()) }
@@ -96,7 +123,11 @@ func (a *app) openControl(cfg config.State) (err error) {
 	log := a.log.Named("control")
 	store := state.Store(new(state.Memory))
 	if cfg.File != "" {
-		if store, err = state.OpenFile(cfg.File, state.FileOptions{Warn: func(message string) { log.Warn(message) }}); err != nil {
+		wait := time.Duration(0)
+		if a.o.takeover {
+			wait = stateWait
+		}
+		if store, err = state.OpenFile(cfg.File, state.FileOptions{Wait: wait, Warn: func(message string) { log.Warn(message) }}); err != nil {
 			return err
 		}
 	}
@@ -138,6 +169,9 @@ func (a *app) openAdmin(cfg config.Admin) (err error) {
 	}
 	if a.admin, err = admin.New(o); err != nil {
 		return err
+	}
+	if a.adminListener != nil { // from the weir before
+		return nil
 	}
 	a.adminListener, err = net.Listen("tcp", cfg.Address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -184,6 +218,7 @@ func (a *app) run(signals <-chan os.Signal) error {
 		func(err error) { a.log.Warn("cannot watch the configuration", telemetry.Exception(err)) },
 		func() { a.reload("file") })
 	a.background.Go(func() { <-watched })
+	a.background.Go(func() { a.serveTakeovers(ctx, a.reloader.current.Load().cfg.State) })
 	a.started.Store(true)
 	a.logListening()
 	a.reload("start") // the file may have changed between being read and being watched
@@ -200,6 +235,10 @@ func (a *app) run(signals <-chan os.Signal) error {
 				return a.stop(s.String(), signals)
 			}
 			a.background.Go(func() { a.reload("SIGHUP") })
+		case <-a.takenOver:
+			stopWatch()
+			a.stopAdmin() // at once: who asks now means the new weir
+			return a.stop("takeover", signals)
 		}
 	}
 }

@@ -34,7 +34,7 @@ type reloader struct {
 	certificate  *certificate.Watcher // the admin listener's; nil without admin.tls
 
 	mu      sync.Mutex // one reload at a time
-	closed  bool
+	refused error      // why nothing is reloaded
 	current atomic.Pointer[inForce]
 }
 
@@ -69,16 +69,26 @@ func (r *reloader) inForce() (*config.Config, uint64) {
 func (r *reloader) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
+	r.refused = errStopping()
 }
+
+// refuse waits for a reload under way and refuses later ones with err; nil undoes that.
+func (r *reloader) refuse(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = err
+}
+
+// adminAddress is the configured one.
+func (r *reloader) adminAddress() string { return r.current.Load().cfg.Admin.Address }
 
 // reload reads the file and puts it in force; by says who asked. It returns the generation then in
 // force, be it the old one, and what changed: after an error nothing has.
 func (r *reloader) reload(by string) (generation uint64, changes []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return r.control.Generation(), nil, errStopping()
+	if r.refused != nil {
+		return r.control.Generation(), nil, r.refused
 	}
 	cfg, err := config.Load(r.file)
 	if err == nil {

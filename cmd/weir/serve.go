@@ -32,6 +32,7 @@ func (c *cli) serve() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&o.file, "config", "c", defaultConfig, "the configuration file")
+	cmd.Flags().BoolVar(&o.takeover, "takeover", false, "take the listening sockets over from the weir that runs with this state.file, which then finishes and exits; without one, start as ever")
 	cmd.Flags().DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may take to end when stopping")
 	return cmd
 }

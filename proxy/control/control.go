@@ -101,6 +101,8 @@ func (c *Controller) Close() error {
 	c.cancel()
 	c.running.Wait()
 	c.hub.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.store.Close()
 }
 

@@ -1,0 +1,28 @@
+package control
+
+import "weir/internal/state"
+
+// Detach lets no change begin and closes the store, so that another process can go on from it. Changes are
+// refused with why, requests are served as ever.
+func (c *Controller) Detach(why error) error {
+	c.Freeze(why)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.store.Close()
+}
+
+// Attach undoes Detach with a store that was opened anew. What it holds is replaced: another process may
+// have written before it gave up. After Close it only closes the store.
+func (c *Controller) Attach(store state.Store) {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		_ = store.Close() // nothing was written to it
+		return
+	}
+	c.store = store
+	c.save(c.doc)
+	c.frozen = nil
+}
