@@ -18,4 +18,6 @@ func notifyTerminal() (signals <-chan os.Signal, stop func()) { return nil, func
 
 func isSuspend(os.Signal) bool { return false }
 
+func isContinue(os.Signal) bool { return false }
+
 func suspend() {}

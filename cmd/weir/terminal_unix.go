@@ -34,14 +34,17 @@ func winsize(w io.Writer) (*unix.Winsize, bool) {
 	return size, err == nil
 }
 
-// notifyTerminal tells, until stop is called, when the terminal gets another size or wants it back.
+// notifyTerminal tells, until stop is called, when the terminal gets another size, and when the shell wants
+// it back or gives it again.
 func notifyTerminal() (signals <-chan os.Signal, stop func()) {
-	c := make(chan os.Signal, 2)
-	signal.Notify(c, unix.SIGWINCH, unix.SIGTSTP)
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT)
 	return c, func() { signal.Stop(c) }
 }
 
 func isSuspend(s os.Signal) bool { return s == unix.SIGTSTP }
+
+func isContinue(s os.Signal) bool { return s == unix.SIGCONT }
 
 // suspend stops the program until the shell goes on with it.
 func suspend() { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) } // a program may always stop itself

@@ -121,15 +121,15 @@ func (w *watcher) again(l looked) error {
 // inPlace draws over what it drew before: at every look, and when the terminal has another size. While the
 // program is suspended the terminal is the shell's.
 func (w *watcher) inPlace(ctx context.Context, looks <-chan looked, signals <-chan os.Signal) (err error) {
-	if _, err := io.WriteString(w.cli.stdout, enterScreen); err != nil {
-		return err
-	}
-	defer func() {
-		if _, failed := io.WriteString(w.cli.stdout, leaveScreen); err == nil {
-			err = ended(failed)
+	write := func(text string) {
+		if err == nil {
+			_, err = io.WriteString(w.cli.stdout, text)
 		}
-	}()
-	for {
+	}
+	write(enterScreen)
+	defer func() { _, _ = io.WriteString(w.cli.stdout, leaveScreen) }() // whatever err says, which is told anyway
+	away := false
+	for err == nil {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -138,21 +138,23 @@ func (w *watcher) inPlace(ctx context.Context, looks <-chan looked, signals <-ch
 				return err
 			}
 		case s := <-signals:
-			if isSuspend(s) {
-				if _, err := io.WriteString(w.cli.stdout, leaveScreen); err != nil {
-					return ended(err)
-				}
-				suspend()
-				if _, err := io.WriteString(w.cli.stdout, enterScreen); err != nil {
-					return ended(err)
-				}
+			switch {
+			case isSuspend(s):
+				write(leaveScreen)
+				suspend() // takes a moment; nothing is drawn until the shell goes on with it
+				away = true
+			case isContinue(s) && away:
+				write(enterScreen)
+				away = false
 			}
 		}
-		width, height := w.cli.size()
-		if _, err := io.WriteString(w.cli.stdout, inPlace(w.picture(time.Now(), width), width, height)); err != nil {
-			return ended(err)
+		if away {
+			continue
 		}
+		width, height := w.cli.size()
+		write(inPlace(w.picture(time.Now(), width), width, height))
 	}
+	return err
 }
 
 // picture is what was seen last, under the news that there is nothing newer.
