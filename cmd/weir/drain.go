@@ -184,7 +184,7 @@ func (d *draining) wait(ctx context.Context, timeout time.Duration) error {
 		what := drained(d.pool.Name, d.endpoint)
 		if lost == nil {
 			if !drains {
-				return fmt.Errorf("somebody has ended the drain of %s; \"weir history\" says who", what)
+				return fmt.Errorf("the drain of %s was ended before it was over; \"weir history\" says by whom", what)
 			}
 			if inflight == 0 {
 				return d.print()
