@@ -10,7 +10,8 @@
 //	watch.go     one sweep for all timeouts and for clients that went away
 //
 // Everything a request reads is one immutable Table behind one atomic pointer (table.go); build.go
-// makes a new one from a configuration and hands the live state over.
+// makes a new one from a configuration and hands the live state over, apply.go puts it in force, change.go
+// puts weights and drains over it.
 //
 // The request path is written as blocking code over socket.go, which is the seam to the engine
 // underneath: descriptor is a connection, strand what its code waits on beside its own sockets.
