@@ -14,6 +14,23 @@ const maxLines = 10_000
 
 // commit is proxy.Options.Commit: it saves the change before it is in force.
 func (c *Controller) commit(change state.Change, doc *state.Document) (after func()) {
+	c.disk.Lock()
+	defer c.disk.Unlock()
+	overruled := c.take(change, doc)
+	c.save()
+	return func() {
+		c.hub.publish("change", change)
+		for _, r := range overruled {
+			c.tellStopped(r, "the weights were changed: "+change.Kind+" by "+change.By)
+		}
+		if change.Kind == state.KindRamp {
+			c.tellStep(c.taken)
+		}
+	}
+}
+
+// take makes doc, with a change, the document, and returns the ramps that the change ends.
+func (c *Controller) take(change state.Change, doc *state.Document) (overruled []*ramp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	doc.History = newest(append(slices.Clip(c.doc.History), change))
@@ -39,23 +56,14 @@ func (c *Controller) commit(change state.Change, doc *state.Document) (after fun
 	if change.Kind == state.KindRamp {
 		c.follow(c.taken)
 	}
-	var overruled []*ramp
 	for _, name := range slices.Sorted(maps.Keys(c.ramps)) {
 		if doc.Routes[name].Ramp == nil {
 			overruled = append(overruled, c.ramps[name])
 			c.drop(c.ramps[name])
 		}
 	}
-	c.save(doc)
-	return func() {
-		c.hub.publish("change", change)
-		for _, r := range overruled {
-			c.tellStopped(r, "the weights were changed: "+change.Kind+" by "+change.By)
-		}
-		if change.Kind == state.KindRamp {
-			c.tellStep(c.taken)
-		}
-	}
+	c.doc = doc
+	return overruled
 }
 
 // newest is what is kept of a history.
@@ -75,28 +83,35 @@ func newest(history []state.Change) []state.Change {
 	return slices.Clone(history[from:])
 }
 
-// save keeps a document. Traffic can be steered without a disk: what cannot be saved is in force all the
-// same, and weir says that a restart would forget it. Called with mu held.
-func (c *Controller) save(doc *state.Document) {
-	c.doc = doc
+// save keeps the document. Traffic can be steered without a disk: what cannot be saved is in force all the
+// same, and weir says that a restart would forget it. Called with disk held, and not mu: a disk that hangs must
+// not keep anybody from seeing what is.
+func (c *Controller) save() {
+	c.mu.Lock()
+	doc, before := c.doc, c.unsaved
+	c.mu.Unlock()
 	err := c.store.Save(doc)
 	if err != nil {
 		c.log.Error("the state cannot be saved: a restart would forget what was changed", zap.Error(err), zap.Uint64("generation", doc.Generation))
-	} else if c.unsaved != nil {
+	} else if before != nil {
 		c.log.Info("the state can be saved again", zap.Uint64("generation", doc.Generation))
 	}
+	c.mu.Lock()
 	c.unsaved = err
+	c.mu.Unlock()
 }
 
-// saveRamp notes how far a ramp is, or with nil that there is none, where nothing else changes. Called with mu held.
-func (c *Controller) saveRamp(route string, r *state.Ramp) {
+// noteRamp notes how far a ramp is, or with nil that there is none, where nothing else changes. It returns
+// whether that is to be saved. Called with disk and mu held.
+func (c *Controller) noteRamp(route string, r *state.Ramp) bool {
 	saved, ok := c.doc.Routes[route]
 	if !ok || saved.Ramp == r {
-		return
+		return false
 	}
 	doc := *c.doc
 	doc.Routes = maps.Clone(c.doc.Routes)
 	saved.Ramp = r
 	doc.Routes[route] = saved
-	c.save(&doc)
+	c.doc = &doc
+	return true
 }

@@ -33,7 +33,6 @@ type Options struct {
 // Controller steers a proxy. Make it with New, and give it a configuration with Apply.
 type Controller struct {
 	proxy *proxy.Proxy
-	store state.Store
 	log   *zap.Logger
 	hub   *hub
 
@@ -42,7 +41,10 @@ type Controller struct {
 	frozen error // why nothing changes any more
 	closed bool
 
-	mu      sync.Mutex
+	disk  sync.Mutex // held while the store is used, and taken before mu
+	store state.Store
+
+	mu      sync.Mutex       // held for moments
 	doc     *state.Document  // as saved last, or as it should have been
 	unsaved error            // why that failed
 	ramps   map[string]*ramp // by route, those that doc has: both change at once
@@ -101,8 +103,8 @@ func (c *Controller) Close() error {
 	c.cancel()
 	c.running.Wait()
 	c.hub.close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.disk.Lock()
+	defer c.disk.Unlock()
 	return c.store.Close()
 }
 

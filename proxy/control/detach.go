@@ -6,8 +6,8 @@ import "weir/internal/state"
 // refused with why, requests are served as ever.
 func (c *Controller) Detach(why error) error {
 	c.Freeze(why)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.disk.Lock()
+	defer c.disk.Unlock()
 	return c.store.Close()
 }
 
@@ -16,13 +16,13 @@ func (c *Controller) Detach(why error) error {
 func (c *Controller) Attach(store state.Store) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.disk.Lock()
+	defer c.disk.Unlock()
 	if c.closed {
 		_ = store.Close() // nothing was written to it
 		return
 	}
 	c.store = store
-	c.save(c.doc)
+	c.save()
 	c.frozen = nil
 }

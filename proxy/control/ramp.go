@@ -141,10 +141,15 @@ func (c *Controller) step(r *ramp, remains *state.Ramp, weights []state.Weight, 
 			c.taken = s
 			c.mu.Unlock()
 			if c.at(r.route, weights) { // as when it is small: a step that changes nothing and that nobody commits
+				c.disk.Lock()
 				c.mu.Lock()
 				c.follow(s)
-				c.saveRamp(r.route, remains)
+				noted := c.noteRamp(r.route, remains)
 				c.mu.Unlock()
+				if noted {
+					c.save()
+				}
+				c.disk.Unlock()
 				c.tellStep(s)
 			}
 			return nil
@@ -303,14 +308,19 @@ func (c *Controller) endRamp(route, why string) bool {
 
 // endRampIf ends r unless it has ended or another one has taken its place.
 func (c *Controller) endRampIf(r *ramp, why string) bool {
+	c.disk.Lock()
+	defer c.disk.Unlock()
 	c.mu.Lock()
 	if c.ramps[r.route] != r {
 		c.mu.Unlock()
 		return false
 	}
 	c.drop(r)
-	c.saveRamp(r.route, nil)
+	noted := c.noteRamp(r.route, nil)
 	c.mu.Unlock()
+	if noted {
+		c.save()
+	}
 	c.tellStopped(r, why)
 	return true
 }
@@ -333,6 +343,8 @@ func (c *Controller) resumeRamps() {
 
 // resume goes on with the ramp of a route, in order with the changes.
 func (c *Controller) resume(route string) {
+	c.disk.Lock()
+	defer c.disk.Unlock()
 	c.mu.Lock()
 	is := c.doc.Routes[route].Ramp
 	if is == nil || c.ramps[route] != nil { // meanwhile
@@ -342,8 +354,9 @@ func (c *Controller) resume(route string) {
 	r := c.newRamp(route, is)
 	if !c.at(route, r.expects) { // a weir that takes other steps wrote it
 		r.cancel()
-		c.saveRamp(route, nil)
+		c.noteRamp(route, nil)
 		c.mu.Unlock()
+		c.save()
 		c.log.Warn("a ramp does not go on after the restart: the weights are not those of its last step", zap.String("route", route))
 		return
 	}
