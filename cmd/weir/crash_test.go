@@ -25,7 +25,7 @@ func atLength(n, many int) int {
 // one follows from the other, so that a mixture would show.
 func TestKillLosesNoChange(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weir.yaml")
-	writeFile(t, file, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 1"))
+	writeFile(t, file, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 2"))
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
