@@ -47,7 +47,7 @@ func (c *cli) report(file string, cfg *config.Config, err error) error {
 			fmt.Fprintln(w, printable(line))
 		}
 		if answer.OK {
-			fmt.Fprintf(w, "%s: ok (%s)\n", file, summary(cfg))
+			fmt.Fprintf(w, "%s: ok (%s)\n", file, cfg.Summary())
 		}
 	})
 	if failed != nil || answer.OK {
@@ -69,15 +69,6 @@ func faultLines(err error) []string {
 		lines = append(lines, err.Error())
 	}
 	return lines
-}
-
-func summary(cfg *config.Config) string {
-	endpoints := 0
-	for _, p := range cfg.Pools {
-		endpoints += len(p.Endpoints)
-	}
-	return plural(len(cfg.Listeners), "listener") + ", " + plural(len(cfg.Routes), "route") + ", " +
-		plural(len(cfg.Pools), "pool") + " with " + plural(endpoints, "endpoint")
 }
 
 func plural(n int, what string) string {
