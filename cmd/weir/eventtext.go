@@ -70,7 +70,10 @@ func rampEventText(data string, now time.Time) (text, colour string, err error) 
 	case "started":
 		text = r.Route + ": " + rampText(&r.RampStatus, now)
 	case "stopped":
-		colour = yellow
+		text, colour = r.Route+": the ramp was stopped", yellow
+		if r.By == "" { // by weir itself
+			text = r.Route + ": the ramp stopped"
+		}
 	case "finished":
 		text = r.Route + ": the ramp is at its end, " + setText(r.To)
 	}

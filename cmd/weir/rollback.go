@@ -41,10 +41,6 @@ func (c *cli) rollback() *cobra.Command {
 				return err
 			}
 			ctx := cmd.Context()
-			before, err := api.history(ctx, 1)
-			if err != nil {
-				return err
-			}
 			body := struct {
 				To uint64 `json:"to,omitempty"`
 				change
@@ -53,8 +49,6 @@ func (c *cli) rollback() *cobra.Command {
 			if err := flags.send(ctx, api, http.MethodPost, "/api/v1/rollback", body, &answer); err != nil {
 				return err
 			}
-			// Where nothing differs, the generation in force is an old one.
-			answer.Changed = len(before) == 0 || answer.Generation > before[0].Generation
 			if answer.Changed {
 				answer.Change = api.changeOf(ctx, answer.Generation)
 			}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"unicode"
 
-	"weir/internal/state"
 	"weir/internal/telemetry"
 	"weir/proxy"
 	"weir/proxy/control"
@@ -135,10 +134,12 @@ func (s *Server) drain(on bool) http.HandlerFunc {
 	}
 }
 
-// rolledBack is the answer to a rollback: To is the generation whose weights and drains are in force.
+// rolledBack is the answer to a rollback: To is the generation whose weights and drains are in force, and
+// Changed tells whether that made a difference.
 type rolledBack struct {
 	Generation uint64 `json:"generation"`
 	To         uint64 `json:"to"`
+	Changed    bool   `json:"changed"`
 }
 
 // rollback gives routes and pools the weights and drains of an earlier generation.
@@ -161,23 +162,33 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	// What it is compared with is asked when nothing else can change any more: only then is a later
+	// generation this rollback's, and not that of somebody else at the same moment.
+	before, expected := uint64(0), c.Expect
+	c.Expect = func(generation uint64) bool {
+		before = generation
+		return expected == nil || expected(generation)
+	}
 	generation, err := s.o.Control.Rollback(to, c)
 	if err != nil {
 		s.controlFailed(w, "cannot roll back", err)
 		return
 	}
+	changed := generation != before
 	if to == 0 {
-		to = s.wentTo(generation)
+		to = generation // where nothing changed those are its own
+		if changed {
+			to = s.wentTo(generation)
+		}
 	}
-	s.writeChanged(w, generation, rolledBack{generation, to})
+	s.writeChanged(w, generation, rolledBack{generation, to, changed})
 }
 
-// wentTo is the generation whose weights and drains a rollback restored that led to generation. Where it
-// changed nothing those are that generation's own.
+// wentTo is the generation that the rollback went to which made generation; that one where it has left the
+// history already.
 func (s *Server) wentTo(generation uint64) uint64 {
-	history := s.o.Control.History()
-	for i := len(history) - 1; i >= 0 && history[i].Generation >= generation; i-- {
-		if h := history[i]; h.Generation == generation && h.Kind == state.KindRollback {
+	for _, h := range s.o.Control.History() {
+		if h.Generation == generation {
 			return h.To
 		}
 	}

@@ -124,17 +124,18 @@ func TestRollback(t *testing.T) {
 	for _, tt := range []struct {
 		body           string
 		generation, to uint64
+		changed        bool
 		weights        string
 	}{
-		{`{"to":2,"reason":"v2 fails"}`, 5, 2, "blue=0 green=1"},
-		{`{"to":1}`, 6, 1, "blue=90 green=10"},
-		{``, 7, 5, "blue=0 green=1"}, // before the last change
-		{`{}`, 8, 6, "blue=90 green=10"},
-		{`{"to":1}`, 8, 1, "blue=90 green=10"}, // where it is
-		{`{"to":8}`, 8, 8, "blue=90 green=10"},
+		{`{"to":2,"reason":"v2 fails"}`, 5, 2, true, "blue=0 green=1"},
+		{`{"to":1}`, 6, 1, true, "blue=90 green=10"},
+		{``, 7, 5, true, "blue=0 green=1"}, // before the last change
+		{`{}`, 8, 6, true, "blue=90 green=10"},
+		{`{"to":1}`, 8, 1, false, "blue=90 green=10"}, // where it is
+		{`{"to":8}`, 8, 8, false, "blue=90 green=10"},
 	} {
 		got, resp := must[rolledBack](a, "POST", "/api/v1/rollback", tt.body)
-		if got != (rolledBack{tt.generation, tt.to}) || a.weights() != tt.weights || resp.Header.Get("ETag") != fmt.Sprintf("%q", fmt.Sprint(tt.generation)) {
+		if got != (rolledBack{tt.generation, tt.to, tt.changed}) || a.weights() != tt.weights || resp.Header.Get("ETag") != fmt.Sprintf("%q", fmt.Sprint(tt.generation)) {
 			t.Errorf("%s: %+v, %s, ETag %s; want %+v", tt.body, got, a.weights(), resp.Header.Get("ETag"), tt)
 		}
 		if tt.generation == 5 && (a.lastChange().Reason != "v2 fails" || a.lastChange().To != 2) {

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 	"weir/internal/state"
+	"weir/proxy"
 )
 
 // maxLines bounds what the history holds beside the number of changes: routes, drains and notes. A reload
@@ -21,7 +22,7 @@ func (c *Controller) commit(change state.Change, doc *state.Document) (after fun
 	return func() {
 		c.hub.publish("change", change)
 		for _, r := range overruled {
-			c.tellStopped(r, "the weights were changed: "+change.Kind+" by "+change.By)
+			c.tellStopped(r, proxy.Cause{By: change.By, Reason: change.Reason}, "the weights were changed: "+change.Kind)
 		}
 		if change.Kind == state.KindRamp {
 			c.tellStep(c.taken)

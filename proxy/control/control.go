@@ -195,7 +195,7 @@ func (c *Controller) set(kind, route string, weights map[string]float64, o Chang
 			}
 			// Who sets the weights that a ramp has reached wants it to stay there, and no change ends it.
 			if want, err := c.proxy.Weigh(route, weights); err == nil && c.at(route, want) {
-				c.endRamp(route, "the weights were set to where it was, by "+o.By)
+				c.endRamp(route, o.Cause, "the weights were set to where it was")
 			}
 			return nil
 		},

@@ -182,15 +182,15 @@ type rampEvent struct {
 	State  string         `json:"state"` // started, finished, stopped
 	To     []state.Weight `json:"to,omitempty"`
 	Ends   time.Time      `json:"ends,omitzero"`
-	By     string         `json:"by,omitempty"`
-	Reason string         `json:"reason,omitempty"`
-	Why    string         `json:"why,omitempty"` // it stopped
+	By     string         `json:"by,omitempty"`     // who began it, or stopped it
+	Reason string         `json:"reason,omitempty"` // in their words
+	Why    string         `json:"why,omitempty"`    // it stopped, where nobody asked for that
 }
 
 // tellStep tells what a step began and ended, once it is in force.
 func (c *Controller) tellStep(s *step) {
 	if s.replaced != nil {
-		c.tellStopped(s.replaced, "another ramp began, by "+s.ramp.is.By)
+		c.tellStopped(s.replaced, proxy.Cause{By: s.ramp.is.By, Reason: s.ramp.is.Reason}, "another ramp began")
 	}
 	is := &s.ramp.is
 	if !s.ramp.begun {
@@ -208,8 +208,9 @@ func (c *Controller) begin(r *ramp) {
 	c.running.Go(func() { c.climb(r) })
 }
 
-func (c *Controller) tellStopped(r *ramp, why string) {
-	c.hub.publish("ramp", rampEvent{Route: r.route, State: "stopped", Why: why})
+// tellStopped tells who stopped a ramp and for which reason, and what stopped it where that was not asked for.
+func (c *Controller) tellStopped(r *ramp, cause proxy.Cause, why string) {
+	c.hub.publish("ramp", rampEvent{Route: r.route, State: "stopped", By: cause.By, Reason: cause.Reason, Why: why})
 }
 
 // climb takes the steps that remain.
@@ -235,7 +236,7 @@ func (c *Controller) climb(r *ramp) {
 		}
 		if err != nil {
 			c.log.Warn("a ramp stops where it is", zap.String("route", r.route), zap.Error(err))
-			c.endRampIf(r, err.Error())
+			c.endRampIf(r, proxy.Cause{}, err.Error())
 			return
 		}
 	}
@@ -284,7 +285,7 @@ func (c *Controller) StopRamp(route string, o Change) (proxy.RouteStatus, error)
 		if err := check(); err != nil {
 			return err
 		}
-		if !c.endRamp(route, "stopped by "+o.By) {
+		if !c.endRamp(route, o.Cause, "") {
 			return &proxy.ControlError{Status: 409, Code: "no_ramp", Message: "route " + route + " has no ramp under way"}
 		}
 		return nil
@@ -299,15 +300,15 @@ func (c *Controller) StopRamp(route string, o Change) (proxy.RouteStatus, error)
 
 // endRamp ends the ramp of a route, and reports whether it has one. It is called in order with the changes
 // (Update's Check): a step that is being taken would note the ramp anew.
-func (c *Controller) endRamp(route, why string) bool {
+func (c *Controller) endRamp(route string, cause proxy.Cause, why string) bool {
 	c.mu.Lock()
 	r := c.ramps[route]
 	c.mu.Unlock()
-	return r != nil && c.endRampIf(r, why)
+	return r != nil && c.endRampIf(r, cause, why)
 }
 
 // endRampIf ends r unless it has ended or another one has taken its place.
-func (c *Controller) endRampIf(r *ramp, why string) bool {
+func (c *Controller) endRampIf(r *ramp, cause proxy.Cause, why string) bool {
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	c.mu.Lock()
@@ -321,7 +322,7 @@ func (c *Controller) endRampIf(r *ramp, why string) bool {
 	if noted {
 		c.save()
 	}
-	c.tellStopped(r, why)
+	c.tellStopped(r, cause, why)
 	return true
 }
 

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -83,33 +85,42 @@ func TestRampToItsEnd(t *testing.T) {
 
 func TestRampIsStopped(t *testing.T) {
 	s := newSite(t)
-	for name, stop := range map[string]func(*weir) (any, error){
-		"by an operator": func(x *weir) (any, error) { return x.StopRamp("predict", by) },
-		"by weights": func(x *weir) (any, error) {
+	for name, tt := range map[string]struct {
+		stop func(*weir) (any, error)
+		why  string
+	}{
+		"by an operator": {func(x *weir) (any, error) { return x.StopRamp("predict", by) }, ""},
+		"by weights": {func(x *weir) (any, error) {
 			return x.SetWeights("predict", map[string]float64{"blue": 1, "green": 1}, by)
-		},
-		"by its own weights": func(x *weir) (any, error) {
+		}, "the weights were changed: weights"},
+		"by its own weights": {func(x *weir) (any, error) {
 			now, _ := x.Proxy().Weigh("predict", nil)
 			return x.SetWeights("predict", byName(now), by)
-		},
-		"by a switch":   func(x *weir) (any, error) { return x.Switch("predict", "blue", by) },
-		"by a rollback": func(x *weir) (any, error) { return x.Rollback(1, by) },
-		"by a reload": func(x *weir) (any, error) {
+		}, "the weights were set to where it was"},
+		"by a switch":   {func(x *weir) (any, error) { return x.Switch("predict", "blue", by) }, "the weights were changed: switch"},
+		"by a rollback": {func(x *weir) (any, error) { return x.Rollback(1, by) }, "the weights were changed: rollback"},
+		"by a reload": {func(x *weir) (any, error) {
 			other := s
 			other.split = "blue: 7, green: 1"
 			_, _, err := x.Apply(other.parse(t), by.Cause)
 			return nil, err
-		},
+		}, "the weights were changed: reload"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := run(t, newStore(), s.parse(t))
-			must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Second, by))
-			if _, err := stop(x); err != nil {
+			began := Change{Cause: proxy.Cause{By: "another", Reason: "its own"}}
+			must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Second, began))
+			_, events, cancel := x.Subscribe("")
+			defer cancel()
+			if _, err := tt.stop(x); err != nil {
 				t.Fatal(err)
 			}
 			r, _ := x.Route("predict")
 			if r.Ramp != nil {
 				t.Error("the ramp goes on")
+			}
+			if got, want := stopped(t, events), (rampEvent{Route: "predict", State: "stopped", By: "tester", Reason: "a test", Why: tt.why}); !reflect.DeepEqual(got, want) {
+				t.Errorf("told %+v, want %+v", got, want)
 			}
 			generation, weights := x.Generation(), x.weights()
 			time.Sleep(1200 * time.Millisecond) // the next step would be due
@@ -120,10 +131,33 @@ func TestRampIsStopped(t *testing.T) {
 	}
 }
 
+// stopped is the next event of a ramp that stopped.
+func stopped(t *testing.T, events <-chan Event) (r rampEvent) {
+	t.Helper()
+	for r.State != "stopped" {
+		select {
+		case e := <-events:
+			if r = (rampEvent{}); e.Type == "ramp" {
+				if err := json.Unmarshal(e.Data, &r); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("no event tells that the ramp stopped")
+		}
+	}
+	return r
+}
+
 func TestRampThatIsReplaced(t *testing.T) {
 	x := run(t, newStore(), newSite(t).parse(t))
 	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Hour, by))
+	_, events, cancel := x.Subscribe("")
+	defer cancel()
 	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 1, "green": 0}, time.Second, by))
+	if got := stopped(t, events); got.By != "tester" || got.Reason != "a test" || got.Why != "another ramp began" {
+		t.Errorf("told %+v", got)
+	}
 	eventually(t, "the second ramp ends", func() bool { return x.weights() == "blue=1 green=0" })
 	if r, _ := x.Route("predict"); r.Ramp != nil {
 		t.Errorf("%+v", r.Ramp)
@@ -142,7 +176,12 @@ func TestRampStopsWhereItsTargetFails(t *testing.T) {
 	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, 2*time.Second, by))
 	force := by
 	force.Force = true
+	_, events, cancel := x.Subscribe("")
+	defer cancel()
 	must[proxy.PoolStatus](t)(x.Drain("green", "", true, force))
+	if got := stopped(t, events); got.By != "" || got.Reason != "" || got.Why == "" { // nobody asked for that
+		t.Errorf("told %+v", got)
+	}
 	eventually(t, "the ramp stops", func() bool { r, _ := x.Route("predict"); return r.Ramp == nil })
 	if got := x.weights(); got == "blue=0 green=1" {
 		t.Errorf("it went on to the end: %s", got)
