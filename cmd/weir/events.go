@@ -44,8 +44,9 @@ func (c *cli) events() *cobra.Command {
 			"interrupted. When the connection ends it connects again and goes on with the event after the last one;\n" +
 			"where weir does not know those any more, as after a restart, it says that some are lost. --since does the\n" +
 			"same by the id of an event, which is printed at the end.\n\n" +
-			"With -o json it prints the data of the events as the stream has them, a line each; with yaml, as documents.",
-		Example: "  weir events\n  weir events --types change,ramp -o json | jq .",
+			"With -o json it prints an object a line, {\"id\":…,\"type\":…,\"data\":{…}}, whose data is that of the stream\n" +
+			"(GET /api/v1/openapi.yaml describes it by type); with yaml, the same as documents.",
+		Example: "  weir events\n  weir events --types change,ramp -o json | jq .data",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, t := range types {
 				if !slices.ContainsFunc(eventTypes(), func(known string) bool { return strings.HasPrefix(known, t+"\t") }) {
@@ -193,13 +194,31 @@ func (e *event) add(line string) {
 	}
 }
 
+// eventObject is an event as -o json has it.
+type eventObject struct {
+	ID   string          `json:"id"`
+	Type string          `json:"type"`
+	Data json.RawMessage `json:"data"`
+}
+
+// object keeps an object a line whatever the stream has: what is not JSON becomes a text.
+func (e *event) object() eventObject {
+	data := json.RawMessage(e.data)
+	if !json.Valid(data) {
+		data, _ = json.Marshal(e.data) // a text always can
+	}
+	return eventObject{e.id, e.kind, data}
+}
+
 func (f *follower) print(e event, now time.Time) (err error) {
 	switch f.cli.output {
 	case "json":
-		_, err = fmt.Fprintln(f.cli.stdout, e.data)
+		enc := json.NewEncoder(f.cli.stdout)
+		enc.SetEscapeHTML(false)
+		err = enc.Encode(e.object())
 	case "yaml":
 		if _, err = io.WriteString(f.cli.stdout, "---\n"); err == nil {
-			err = writeYAML(f.cli.stdout, json.RawMessage(e.data))
+			err = writeYAML(f.cli.stdout, e.object())
 		}
 	default:
 		_, err = fmt.Fprintln(f.cli.stdout, e.text(now, f.cli.colours()))

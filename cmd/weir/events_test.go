@@ -26,7 +26,12 @@ func TestEventText(t *testing.T) {
 			"ramp", `{"route":"predict","state":"started","to":[{"pool":"blue","weight":1},{"pool":"green","weight":9}],"ends":"2026-03-04T13:09:05Z","by":"ops 10.0.0.7"}`,
 			"15:04:05  ramp    predict: on its way to blue=1 green=9, there at 15:09:05 (in 5m), by ops 10.0.0.7",
 		},
-		{"ramp", `{"route":"predict","state":"stopped","why":"stopped by ops"}`, "15:04:05  ramp    predict: the ramp stopped: stopped by ops"},
+		{"ramp", `{"route":"predict","state":"stopped","by":"ops 10.0.0.7","reason":"p99 grows"}`, "15:04:05  ramp    predict: the ramp was stopped, by ops 10.0.0.7 (why: p99 grows)"},
+		{
+			"ramp", `{"route":"predict","state":"stopped","by":"ops 10.0.0.7","reason":"v2 fails","why":"the weights were changed: rollback"}`,
+			"15:04:05  ramp    predict: the ramp was stopped, by ops 10.0.0.7: the weights were changed: rollback (why: v2 fails)",
+		},
+		{"ramp", `{"route":"predict","state":"stopped","why":"no usable endpoint"}`, "15:04:05  ramp    predict: the ramp stopped: no usable endpoint"},
 		{"ramp", `{"route":"predict","state":"finished","to":[{"pool":"blue","weight":1}]}`, "15:04:05  ramp    predict: the ramp is at its end, blue=1"},
 		{"reload_failed", `{"by":"signal","faults":["weir.yaml:1:1: a","weir.yaml:2:1: b"]}`, "15:04:05  reload  a configuration was rejected, by signal: weir.yaml:1:1: a; weir.yaml:2:1: b"},
 		{"lost", `{"why":"read the state again"}`, "15:04:05  lost    read the state again"},
@@ -41,6 +46,20 @@ func TestEventText(t *testing.T) {
 	e := event{kind: "lost", data: `{"why":"x"}`}
 	if got := e.text(exampleNow(), true); got != "\x1b[33m15:04:05  lost    x\x1b[0m" {
 		t.Errorf("in colour: %q", got)
+	}
+}
+
+func TestEventObjects(t *testing.T) {
+	for _, tt := range []struct{ output, data, want string }{
+		{"json", `{"b":"a > b",` + "\n" + `"a":1}`, `{"id":"x-1","type":"change","data":{"b":"a > b","a":1}}` + "\n"}, // of two lines of the stream
+		{"json", `no "JSON"`, `{"id":"x-1","type":"change","data":"no \"JSON\""}` + "\n"},
+		{"yaml", `{"b":"true"}`, "---\nid: x-1\ntype: change\ndata:\n  b: 'true'\n"},
+	} {
+		var out bytes.Buffer
+		f := &follower{cli: &cli{stdout: &out, output: tt.output}}
+		if err := f.print(event{id: "x-1", kind: "change", data: tt.data}, exampleNow()); err != nil || out.String() != tt.want {
+			t.Errorf("%s: %q, %v; want %q", tt.data, out.String(), err, tt.want)
+		}
 	}
 }
 
