@@ -12,14 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"weir/internal/state"
+	"weir/proxy"
 )
 
 func (c *cli) history() *cobra.Command {
 	var n int
 	cmd := &cobra.Command{
 		Use: "history [ROUTE]", Short: "Show every change of routing: who, when, what and why", Args: cobra.MaximumNArgs(1),
-		Long: "Show the last changes of routing, the oldest first; with a route, those that changed its weights. weir\n" +
-			"keeps the last " + strconv.Itoa(state.MaxHistory) + ", with state.file in the configuration also over a restart.\n\n" +
+		Long: "Show the last changes of routing, the oldest first; with a route, those of its weights and drains of\n" +
+			"its pools. weir keeps the last " + strconv.Itoa(state.MaxHistory) + ", with state.file in the configuration also over a restart.\n\n" +
 			"With -o json or yaml it prints the list of changes, as GET /api/v1/history answers.",
 		Example:           "  weir history\n  weir history predict -n 5\n  weir history -n " + strconv.Itoa(state.MaxHistory) + " -o json",
 		ValidArgsFunction: c.completeRoute,
@@ -58,22 +59,52 @@ func (a *client) history(ctx context.Context, n int) ([]state.Change, error) {
 	return changes, err
 }
 
-// routeHistory are the last n of those that changed the weights of a route. One that is gone may have some.
+// routeHistory are the last n of those that changed the weights of a route, or what of its pools drains. One
+// that is gone may have some.
 func (a *client) routeHistory(ctx context.Context, route string, n int) ([]state.Change, error) {
 	changes, err := a.history(ctx, state.MaxHistory)
 	if err != nil {
 		return nil, err
 	}
-	changes = slices.DeleteFunc(changes, func(c state.Change) bool {
-		return !slices.ContainsFunc(c.Routes, func(r state.RouteChange) bool { return r.Route == route })
-	})
-	if len(changes) == 0 {
-		var r struct{}
+	pools, known := firstPools(changes, route)
+	if !known { // they did not change
+		var r proxy.RouteStatus
 		if err := a.call(ctx, http.MethodGet, routePath(route), nil, &r); err != nil {
 			return nil, a.meant(ctx, err, route)
 		}
+		for _, v := range r.Variants {
+			pools = append(pools, v.Pool)
+		}
 	}
+	changes = slices.DeleteFunc(changes, func(c state.Change) bool {
+		concerns := false
+		for _, r := range c.Routes {
+			if r.Route == route {
+				concerns, pools = true, poolsOf(r.After)
+			}
+		}
+		return !concerns && !slices.ContainsFunc(c.Drains, func(d state.DrainChange) bool { return slices.Contains(pools, d.Pool) })
+	})
 	return changes[max(0, len(changes)-n):], nil
+}
+
+// firstPools are those of a route before the first of the changes that is of it; known tells whether there is one.
+func firstPools(changes []state.Change, route string) (pools []string, known bool) {
+	for _, c := range changes {
+		for _, r := range c.Routes {
+			if r.Route == route {
+				return poolsOf(r.Before), true
+			}
+		}
+	}
+	return nil, false
+}
+
+func poolsOf(set []state.Weight) (pools []string) {
+	for _, w := range set {
+		pools = append(pools, w.Pool)
+	}
+	return pools
 }
 
 // writeHistory writes changes for people, in at most width columns.
