@@ -74,6 +74,7 @@ type Ramp struct {
 	To     []Weight      `json:"to"`
 	Total  time.Duration `json:"total_ns"`        // from From to To
 	Done   time.Duration `json:"done_ns"`         // of it, when the last step was made
+	First  uint64        `json:"first"`           // generation of its first step
 	Force  bool          `json:"force,omitempty"` // whatever the health of the endpoints
 	By     string        `json:"by"`
 	Reason string        `json:"reason,omitempty"`
@@ -105,6 +106,8 @@ type Change struct {
 	Notes []string `json:"notes,omitempty"`
 	// To is the generation that a rollback went to.
 	To uint64 `json:"to,omitempty"`
+	// First is the generation of the first step of the ramp of which this is a step.
+	First uint64 `json:"first,omitempty"`
 }
 
 // RouteChange is a change of a route's weights.

@@ -17,6 +17,9 @@ const maxLines = 10_000
 func (c *Controller) commit(change state.Change, doc *state.Document) (after func()) {
 	c.disk.Lock()
 	defer c.disk.Unlock()
+	if change.Kind == state.KindRamp {
+		change.First = c.taken.first(change.Generation)
+	}
 	overruled := c.take(change, doc)
 	c.save()
 	return func() {

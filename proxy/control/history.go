@@ -17,7 +17,7 @@ func (c *Controller) History() []state.Change {
 }
 
 // Rollback gives routes the weights, and pools the drains, that they had in generation to; with 0, those
-// before the last change of routing, all steps of a ramp counting as one. It returns the generation then
+// before the last change of routing; for a step of a ramp, before its first, and whatever came between. It returns the generation then
 // in force: a new one, or the old one where nothing differs.
 //
 // It returns a *ControlError: 422 for a generation that never was; 409 for one that is not in the history
@@ -70,11 +70,10 @@ func beforeLast(history []state.Change) (uint64, error) {
 		if len(h.Drains) == 0 && !slices.ContainsFunc(h.Routes, func(r state.RouteChange) bool { return r.Before != nil && r.After != nil }) {
 			continue
 		}
-		for h.Kind == state.KindRamp && i > 0 && history[i-1].Kind == state.KindRamp && history[i-1].Routes[0].Route == h.Routes[0].Route &&
-			slices.Equal(history[i-1].Routes[0].After, history[i].Routes[0].Before) {
-			i--
+		if h.Kind == state.KindRamp && h.First > 0 {
+			return h.First - 1, nil
 		}
-		return history[i].Generation - 1, nil
+		return h.Generation - 1, nil
 	}
 	return 0, &proxy.ControlError{Status: 409, Code: "no_history", Message: "there is no change of routing to take back"}
 }

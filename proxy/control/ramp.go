@@ -38,6 +38,17 @@ type step struct {
 	remains        *state.Ramp
 }
 
+// first is the generation of the first step of the ramp, which is this step's where it has none yet.
+func (s *step) first(generation uint64) uint64 {
+	if s.ramp.is.First == 0 {
+		s.ramp.is.First = generation
+		if s.remains != nil {
+			s.remains.First = generation
+		}
+	}
+	return s.ramp.is.First
+}
+
 func (c *Controller) newRamp(route string, is *state.Ramp) *ramp {
 	n := steps(is.Total)
 	k := made(is, n)

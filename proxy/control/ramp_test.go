@@ -214,3 +214,36 @@ func TestRampGoesOnAfterARestart(t *testing.T) {
 		t.Errorf("%s, %+v", x.weights(), r.Ramp)
 	}
 }
+
+func TestRollbackOfARampThatSomethingInterrupted(t *testing.T) {
+	store, s := newStore(), newSite(t)
+	x := run(t, store, s.parse(t))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, 3*time.Second, by)) // 2
+	must[proxy.PoolStatus](t)(x.Drain("blue", "", true, by))                                                  // 3
+	must[proxy.PoolStatus](t)(x.Drain("blue", "", false, by))                                                 // 4
+	x.stop()
+	x = run(t, store, s.parse(t))
+	eventually(t, "another step", func() bool { return x.last().Kind == state.KindRamp && x.last().Generation > 4 })
+	if first := x.last().First; first != 2 {
+		t.Errorf("the step belongs to the ramp of generation %d, want 2", first)
+	}
+	must[uint64](t)(x.Rollback(0, by))
+	if got := x.weights(); got != "blue=90 green=10" {
+		t.Errorf("after a rollback: %s", got)
+	}
+	if r, _ := x.Route("predict"); r.Ramp != nil {
+		t.Errorf("the ramp goes on: %+v", r.Ramp)
+	}
+}
+
+func TestRollbackOfTheSecondOfTwoRamps(t *testing.T) {
+	x := run(t, newStore(), newSite(t).parse(t))
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, time.Second, by))
+	eventually(t, "the first ramp ends", func() bool { r, _ := x.Route("predict"); return r.Ramp == nil })
+	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 1, "green": 0}, time.Second, by))
+	eventually(t, "the second ramp ends", func() bool { r, _ := x.Route("predict"); return r.Ramp == nil })
+	must[uint64](t)(x.Rollback(0, by))
+	if got := x.weights(); got != "blue=0 green=1" {
+		t.Errorf("after a rollback: %s", got)
+	}
+}
