@@ -103,8 +103,26 @@ type Pool struct {
 	// Policy picks the endpoint: one of Policies.
 	Policy string
 	// Probe is the active health check; nil means probe: off.
-	Probe       *Probe
-	Connections Connections
+	Probe *Probe
+	// Outlier ejects endpoints by what requests meet there; nil means outlier: off.
+	Outlier *Outlier
+	// SlowStart is how long the weight of an endpoint that became usable grows to its own; 0: at once.
+	SlowStart time.Duration
+	// PanicThreshold is the percentage of endpoints that are not ejected below which ejected ones are used all
+	// the same; 0: never.
+	PanicThreshold float64
+	Connections    Connections
+}
+
+// Outlier is passive health: an endpoint that fails requests gets none for a while.
+type Outlier struct {
+	ConsecutiveFailures int           // in a row; 0: their number does not matter
+	FailurePercent      float64       // of the requests of an Interval, from MinRequests on; 0: it does not matter
+	MinRequests         int           // to one endpoint in an Interval
+	Interval            time.Duration // over which percentages are taken
+	Ejection            time.Duration // of the first; each further one is longer by as much, until the endpoint was well for as long
+	MaxEjection         time.Duration
+	MaxEjectedPercent   float64 // of a pool's endpoints at one time, at least one; never the last
 }
 
 // Policies returns the balancing policies a pool may name, in the order they are documented.
@@ -155,6 +173,48 @@ type Route struct {
 	Timeouts RouteTimeouts
 	// Limits.Body is nil when only the listener's limit holds.
 	Limits RouteLimits
+	Retry  Retry
+	// RateLimit is nil when there is none.
+	RateLimit *RateLimit
+}
+
+// Retry says when a request is sent again, to another endpoint of its variant while there is one.
+type Retry struct {
+	Attempts int // the first included; 1: never again
+	// On are the failures after which a request is sent again: of RetryConnect, RetryReset, RetryTimeout.
+	On []string
+	// Status are codes of answers that count as such failures, ascending.
+	Status []int
+	// Idempotent says which requests may be sent again after they may have reached an endpoint: one of
+	// IdempotentAuto, IdempotentAlways, IdempotentNever.
+	Idempotent string
+	// BudgetPercent bounds the retries of a route: in any 10 s at most 10, or this percentage of its requests.
+	BudgetPercent float64
+	// Backoff is the base B of the pause before the n-th retry, which is drawn from 0 to (2^n - 1) B, at
+	// most 10 B.
+	Backoff time.Duration
+}
+
+// The failures that a retry may follow.
+const (
+	RetryConnect = "connect" // no connection
+	RetryReset   = "reset"   // the connection ended before the answer's head
+	RetryTimeout = "timeout" // of the attempt
+)
+
+// What may be sent again.
+const (
+	IdempotentAuto   = "auto"   // safe methods (GET, HEAD, OPTIONS); and inference, which is pure: POST to …/predict, and to V2 /v2/models/…/infer
+	IdempotentAlways = "always" // every request of the route
+	IdempotentNever  = "never"  // only what has reached no endpoint
+)
+
+// RateLimit refuses requests of a key beyond a rate.
+type RateLimit struct {
+	// Source and Name say where the key is read: AffinityClientIP, or AffinityHeader with the header's name.
+	Source, Name string
+	Rate         Rate
+	Burst        int // requests at once, at least 1
 }
 
 // Match is a conjunction; an empty field matches everything. At most one of Path,

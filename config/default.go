@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // This file is the only place where a default is written. The decoder starts from these
 // values and overwrites what the file says; the schema and reference.yaml show them.
@@ -29,8 +32,8 @@ func DefaultLog() Log { return Log{Level: "info", Access: AccessLog{Output: Acce
 
 // DefaultPool is a pool without name and endpoints, which have no default.
 func DefaultPool() Pool {
-	probe := DefaultProbe()
-	return Pool{Policy: DefaultPolicy, Probe: &probe, Connections: DefaultConnections()}
+	probe, outlier := DefaultProbe(), DefaultOutlier()
+	return Pool{Policy: DefaultPolicy, Probe: &probe, Outlier: &outlier, Connections: DefaultConnections()}
 }
 
 // DefaultPolicy is the balancing policy of a pool that names none.
@@ -48,6 +51,15 @@ func DefaultProbe() Probe {
 	}
 }
 
+// DefaultOutlier is the passive health check of a pool that does not say `outlier: off`. Where only one of
+// ejection and max_ejection is in the file, the default of the other gives way to it.
+func DefaultOutlier() Outlier {
+	return Outlier{
+		ConsecutiveFailures: 5, MinRequests: 20, Interval: 10 * time.Second,
+		Ejection: 30 * time.Second, MaxEjection: 300 * time.Second, MaxEjectedPercent: 50,
+	}
+}
+
 // DefaultConnections bounds the connections to one endpoint. A file with a smaller max
 // than the default idle gets max as idle.
 func DefaultConnections() Connections {
@@ -56,8 +68,31 @@ func DefaultConnections() Connections {
 
 // DefaultRoute is a route without name and split, which have no default. It matches every request.
 func DefaultRoute() Route {
-	return Route{Timeouts: RouteTimeouts{Total: 300 * time.Second, Attempt: 60 * time.Second, Idle: 60 * time.Second}}
+	return Route{
+		Timeouts: RouteTimeouts{Total: 300 * time.Second, Attempt: 60 * time.Second, Idle: 60 * time.Second},
+		Retry:    DefaultRetry(),
+	}
 }
+
+// DefaultRetry is how a route retries that does not say. It sends nothing twice that may have changed
+// something.
+func DefaultRetry() Retry {
+	return Retry{
+		Attempts: 2, On: []string{RetryConnect, RetryReset}, Idempotent: IdempotentAuto,
+		BudgetPercent: 20, Backoff: 25 * time.Millisecond,
+	}
+}
+
+// noRetry is `retry: off`: what is left of a retry says nothing when there is none.
+func noRetry() Retry {
+	off := DefaultRetry()
+	off.Attempts = 1
+	return off
+}
+
+// DefaultRateLimit is a limit without a rate, which has no default. The burst defaults to what the rate
+// allows in a second.
+func DefaultRateLimit() RateLimit { return RateLimit{Source: AffinityClientIP} }
 
 // DefaultAffinity is an affinity without a key, which has no default. The salt defaults to
 // the route's name.
@@ -74,10 +109,29 @@ func deriveDefaults(r *report, c *Config) {
 		if !r.wrote(child(child(at, "connections"), "idle")) {
 			p.Connections.Idle = min(p.Connections.Idle, p.Connections.Max)
 		}
+		if p.Outlier != nil {
+			deriveEjection(r, p.Outlier, child(at, "outlier"))
+		}
 	}
 	for i := range c.Routes {
-		if a := c.Routes[i].Affinity; a != nil && a.Salt == "" {
-			a.Salt = c.Routes[i].Name
+		route := &c.Routes[i]
+		if a := route.Affinity; a != nil && a.Salt == "" {
+			a.Salt = route.Name
 		}
+		if route.Retry.Attempts == 1 {
+			route.Retry = noRetry()
+		}
+		if l := route.RateLimit; l != nil && !r.wrote(item("routes", i)+".rate_limit.burst") {
+			l.Burst = int(max(1, min(maxCount, math.Ceil(float64(l.Rate)))))
+		}
+	}
+}
+
+func deriveEjection(r *report, o *Outlier, at string) {
+	if !r.wrote(child(at, "ejection")) {
+		o.Ejection = min(o.Ejection, o.MaxEjection)
+	}
+	if !r.wrote(child(at, "max_ejection")) {
+		o.MaxEjection = max(o.MaxEjection, o.Ejection)
 	}
 }

@@ -125,7 +125,7 @@ func sumListener(l *Listener) string { return "at most " + count(l.Limits.Connec
 func sumPool(p *Pool) string { return count(len(p.Endpoints), "endpoint") }
 
 func sumEndpoint(e *Endpoint) string {
-	sum := "weight " + formatWeight(e.Weight)
+	sum := "weight " + formatNumber(e.Weight)
 	if e.Capacity != 0 {
 		sum += ", capacity " + e.Capacity.String()
 	}

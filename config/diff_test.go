@@ -100,6 +100,22 @@ func TestDiff(t *testing.T) {
 		{"affinity", []string{"header:X-User", "client_ip"}, []string{"routes.predict.affinity.key: header:X-User → client_ip"}},
 		{"no affinity", []string{`, affinity: {key: "header:X-User"}`, ""},
 			[]string{"routes.predict.affinity: removed ({key: header:X-User, fallback: random, salt: predict})"}},
+		{"outlier off", []string{"version: v1.0.0", "version: v1.0.0, outlier: off, slow_start: 30s"}, []string{
+			"pools.blue.outlier: {consecutive_failures: 5, failure_percent: 0, min_requests: 20, interval: 10s, ejection: 30s, max_ejection: 5m, max_ejected_percent: 50} → off",
+			"pools.blue.slow_start: 0s → 30s",
+		}},
+		{"outlier and retry written out", []string{
+			"version: v1.0.0", "version: v1.0.0, outlier: {max_ejected_percent: 50%, ejection: 30s}, panic_threshold: 0%",
+			"split: {blue: 1}", "split: {blue: 1}, retry: {on: [reset, connect], attempts: 2}",
+		}, nil},
+		{"percentages", []string{"version: v1.0.0", "version: v1.0.0, outlier: {failure_percent: 50%}, panic_threshold: 30"},
+			[]string{"pools.blue.outlier.failure_percent: 0 → 50", "pools.blue.panic_threshold: 0 → 30"}},
+		{"what is retried", []string{"split: {blue: 1}", "split: {blue: 1}, retry: {on: [5xx, connect, 429]}"},
+			[]string{`routes.v1.retry.on: added ("429")`, `routes.v1.retry.on: added ("5xx")`, "routes.v1.retry.on: removed (reset)"}},
+		{"retry off", []string{"split: {blue: 1}", "split: {blue: 1}, retry: off"},
+			[]string{`routes.v1.retry: {attempts: 2, on: [connect, reset], idempotent: auto, budget_percent: 20, backoff: 25ms} → off`}},
+		{"a rate limit", []string{"split: {blue: 1}", "split: {blue: 1}, rate_limit: {rate: 90/m}"},
+			[]string{"routes.v1.rate_limit: added ({key: client_ip, rate: 1.5/s, burst: 2})"}},
 		{"what is not the proxy's", []string{"\npools", "\nengine: goroutine\nstate: off\nlog: {level: debug, access: {output: off}}\nadmin: {address: \"127.0.0.1:1\", token_file: tokens, tls: {cert: a, key: b}}\npools"}, []string{
 			"engine: auto → goroutine", `admin.address: 127.0.0.1:9901 → 127.0.0.1:1`, "admin.token_file: added (tokens)", "admin.tls: added ({cert: a, key: b})",
 			"state: {file: weir.state.json} → off", "log.level: info → debug", "log.access: {output: stdout} → off",

@@ -117,6 +117,12 @@ func poolsShape() shape[[]Pool] {
 				"How an endpoint is picked: round_robin (smooth weighted), least_request (fewest in flight by weight; beyond 64 endpoints, of eight at random), two_choices (the less busy of two at random) or random."),
 			key("probe", probeShape(), func(p *Pool) **Probe { return &p.Probe },
 				"The active health check of every endpoint. The word off turns it off: then an endpoint always counts as healthy."),
+			key("outlier", outlierShape(), func(p *Pool) **Outlier { return &p.Outlier },
+				"Ejects endpoints that fail requests, so that they get none for a while; a connection that fails or ends, a timeout, broken HTTP and 5xx are failures. The word off turns it off."),
+			key("slow_start", pauseShape(0), func(p *Pool) *time.Duration { return &p.SlowStart },
+				"How long the weight of an endpoint grows to its own after the endpoint became usable. 0s: it has it at once."),
+			key("panic_threshold", percentShape(), func(p *Pool) *float64 { return &p.PanicThreshold },
+				"While less than this percentage of the pool's endpoints is not ejected, ejected ones get requests all the same. 0: never."),
 			key("connections", connectionsShape(), func(p *Pool) *Connections { return &p.Connections },
 				"The connections kept to each endpoint."),
 		}},
@@ -158,6 +164,27 @@ func probeShape() shape[*Probe] {
 	}}
 }
 
+func outlierShape() shape[*Outlier] {
+	return orOff[*Outlier]{isOff: func(o *Outlier) bool { return o == nil }, inner: optional[Outlier]{
+		fresh: DefaultOutlier, inner: object[Outlier]{fields: []field[Outlier]{
+			key("consecutive_failures", countShape(0), func(o *Outlier) *int { return &o.ConsecutiveFailures },
+				"Failures in a row that eject an endpoint. 0: their number does not matter."),
+			key("failure_percent", percentShape(), func(o *Outlier) *float64 { return &o.FailurePercent },
+				"Ejects an endpoint when at least this percentage of its requests in an interval failed. 0: it does not matter."),
+			key("min_requests", countShape(1), func(o *Outlier) *int { return &o.MinRequests },
+				"Requests to an endpoint in an interval from which on failure_percent is judged."),
+			key("interval", durationShape(), func(o *Outlier) *time.Duration { return &o.Interval },
+				"What failure_percent is taken over."),
+			key("ejection", durationShape(), func(o *Outlier) *time.Duration { return &o.Ejection },
+				"How long the first ejection of an endpoint lasts. Each further one lasts as much longer, until the endpoint was well for as long. max_ejection itself where that is shorter than the default."),
+			key("max_ejection", durationShape(), func(o *Outlier) *time.Duration { return &o.MaxEjection },
+				"How long an ejection lasts at most. At least ejection, and ejection itself where that is longer than the default."),
+			key("max_ejected_percent", percentShape(), func(o *Outlier) *float64 { return &o.MaxEjectedPercent },
+				"The percentage of a pool's endpoints that may be ejected at one time; at least one may, the last never."),
+		}},
+	}}
+}
+
 func connectionsShape() shape[Connections] {
 	return object[Connections]{fields: []field[Connections]{
 		key("max", countShape(1), func(c *Connections) *int { return &c.Max },
@@ -192,6 +219,21 @@ func routesShape() shape[[]Route] {
 			key("body", optional[Size]{fresh: func() Size { return 0 }, inner: sizeShape()}, func(l *RouteLimits) **Size { return &l.Body },
 				"The body of a request; larger ones get 413. Absent: the listener's limit alone."),
 		}}, func(r *Route) *RouteLimits { return &r.Limits }, "Tighter limits than the listener's."),
+		key("retry", retryShape(), func(r *Route) *Retry { return &r.Retry },
+			"When a request is sent again, to another endpoint of its variant while there is one. The word off turns it off."),
+		key("rate_limit", rateLimitShape(), func(r *Route) **RateLimit { return &r.RateLimit },
+			"Refuses the requests of a client beyond a rate, with 429. Absent: there is no limit."),
+	}}}
+}
+
+func rateLimitShape() shape[*RateLimit] {
+	return optional[RateLimit]{fresh: DefaultRateLimit, inner: object[RateLimit]{fields: []field[RateLimit]{
+		key("key", rateLimitKeyShape(), func(l *RateLimit) *RateLimit { return l },
+			"What tells clients apart: client_ip or header:NAME."),
+		key("rate", rateShape(), func(l *RateLimit) *Rate { return &l.Rate },
+			"The requests of each client, as in 10/s, 600/m or 0.5/s.").must(),
+		key("burst", derivedCountShape(), func(l *RateLimit) *int { return &l.Burst },
+			"Requests of a client that may come at once. Default: what rate allows in a second, rounded up."),
 	}}}
 }
 

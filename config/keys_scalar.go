@@ -44,14 +44,40 @@ func orVariable(bodies ...any) schema { return schema{"anyOf": append(bodies, va
 func textSchema() schema { return schema{"type": "string"} }
 
 func durationShape() shape[time.Duration] {
+	return durationScalar(func(d time.Duration) error {
+		if d <= 0 {
+			return errors.New("is not more than 0; write a duration such as 10s")
+		}
+		return nil
+	})
+}
+
+// pauseShape is a duration that may be 0s. most 0 is no bound.
+func pauseShape(most time.Duration) shape[time.Duration] {
+	return durationScalar(func(d time.Duration) error {
+		if d < 0 {
+			return errors.New("is less than 0; write 0s, or a duration such as 10s")
+		}
+		if most > 0 && d > most {
+			return fmt.Errorf("is too long; write at most %s", FormatDuration(most))
+		}
+		return nil
+	})
+}
+
+// durationScalar is a duration for which check finds nothing to say.
+func durationScalar(check func(time.Duration) error) scalar[time.Duration] {
 	return scalar[time.Duration]{
 		want: "a duration such as 10s",
 		parse: func(s string) (time.Duration, error) {
 			d, err := ParseDuration(s)
-			if err == nil && d <= 0 {
-				return 0, fmt.Errorf("%q is not more than 0; write a duration such as 10s", clip(s))
+			if err != nil {
+				return 0, err
 			}
-			return d, err
+			if err := check(d); err != nil {
+				return 0, fmt.Errorf("%q %w", clip(s), err)
+			}
+			return d, nil
 		},
 		format: FormatDuration,
 		body: func() schema {
@@ -86,8 +112,26 @@ func sizeUpTo(most Size, bound string) shape[Size] {
 	}
 }
 
-func countShape(least int) shape[int] {
-	const most = 10_000_000
+// maxCount keeps a slip of the pen from passing as a number of something.
+const maxCount = 10_000_000
+
+func countShape(least int) shape[int] { return countScalar(least, maxCount) }
+
+// derivedCountShape is a count of at least 1 that has a default only where it is known what it follows; 0
+// before.
+func derivedCountShape() shape[int] {
+	s := countScalar(1, maxCount)
+	s.optional = true
+	s.format = func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.Itoa(n)
+	}
+	return s
+}
+
+func countScalar(least, most int) scalar[int] {
 	return scalar[int]{
 		want: "a whole number", numeric: []string{"!!int"},
 		parse: func(s string) (int, error) {
@@ -108,8 +152,20 @@ func countShape(least int) shape[int] {
 func weightShape() shape[float64] {
 	return scalar[float64]{
 		want: "a number such as 90 or 0.5", numeric: []string{"!!int", "!!float"},
-		parse: parseWeight, format: formatWeight,
+		parse: parseWeight, format: formatNumber,
 		body: func() schema { return orVariable(schema{"type": "number", "minimum": 0, "maximum": MaxWeight}) },
+	}
+}
+
+func percentShape() shape[float64] {
+	return scalar[float64]{
+		want: "a percentage such as 50 or 50%", numeric: []string{"!!int", "!!float"},
+		parse: ParsePercent, format: formatNumber,
+		body: func() schema {
+			return orVariable(
+				schema{"type": "number", "minimum": 0, "maximum": 100},
+				schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?%$`})
+		},
 	}
 }
 
@@ -240,51 +296,4 @@ func regexpShape() shape[*Regexp] {
 			return re.String()
 		},
 	}
-}
-
-// affinityKey is Source and Name of an affinity, which the file has as one text.
-type affinityKey struct{ source, name string }
-
-func (k affinityKey) String() string {
-	if k.name == "" {
-		return k.source
-	}
-	return k.source + ":" + k.name
-}
-
-func affinityKeyShape() shape[Affinity] {
-	return through[Affinity, affinityKey]{
-		get: func(a *Affinity) affinityKey { return affinityKey{a.Source, a.Name} },
-		set: func(a *Affinity, k affinityKey) { a.Source, a.Name = k.source, k.name },
-		inner: scalar[affinityKey]{
-			want: "header:NAME, cookie:NAME, query:NAME or client_ip", optional: true,
-			parse: parseAffinityKey, format: affinityKey.String,
-			body: func() schema {
-				return orVariable(schema{"type": "string", "pattern": `^(client_ip|(header|cookie|query):.+)$`})
-			},
-		},
-	}
-}
-
-func parseAffinityKey(s string) (affinityKey, error) {
-	const want = "want header:NAME, cookie:NAME, query:NAME or client_ip"
-	source, name, named := strings.Cut(s, ":")
-	var err error
-	switch source {
-	case AffinityClientIP:
-		if named {
-			err = errors.New("client_ip takes no name; write client_ip alone")
-		}
-	case AffinityHeader, AffinityCookie:
-		if cause := checkToken(name, source); cause != nil {
-			err = fmt.Errorf("%w; %s", cause, want)
-		}
-	case AffinityQuery:
-		if name == "" || strings.ContainsFunc(name, control) {
-			err = fmt.Errorf("the name of the query parameter is missing or has a control character; %s", want)
-		}
-	default:
-		err = fmt.Errorf("unknown source %q; %s", clip(source), want)
-	}
-	return affinityKey{source, name}, err
 }

@@ -38,12 +38,20 @@ func TestMinimalFile(t *testing.T) {
 				Path: "/health/ready", Interval: 5 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
 				Status: StatusRange{Low: 200, High: 299},
 			},
+			Outlier: &Outlier{
+				ConsecutiveFailures: 5, MinRequests: 20, Interval: 10 * time.Second,
+				Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjectedPercent: 50,
+			},
 			Connections: Connections{Max: 1024, Idle: 128, ConnectTimeout: time.Second},
 		}},
 		Routes: []Route{{
 			Name:     "predict",
 			Split:    []Variant{{Pool: "blue", Weight: 1}},
 			Timeouts: RouteTimeouts{Total: 5 * time.Minute, Attempt: time.Minute, Idle: time.Minute},
+			Retry: Retry{
+				Attempts: 2, On: []string{"connect", "reset"}, Idempotent: "auto",
+				BudgetPercent: 20, Backoff: 25 * time.Millisecond,
+			},
 		}},
 	}
 	if diff := cmp.Diff(want, got, byText); diff != "" {
@@ -280,6 +288,7 @@ func TestLongFiles(t *testing.T) {
 		"pools":     fill(listeners+routes+"pools:\n", "", func(i int) string { return fmt.Sprintf("  p%d: {endpoints: [\"m:1\"]}\n", i) }),
 		"routes":    fill(listeners+pools+"routes:\n", "", func(i int) string { return fmt.Sprintf("- {name: r%d, match: {path: /%d}, split: {blue: 1}}\n", i, i) }),
 		"variants":  fill(listeners+pools+"routes:\n- name: a\n  split:\n", "", func(i int) string { return fmt.Sprintf("    blue%d: 1\n", i) }),
+		"failures":  fill(listeners+pools+"routes:\n- name: a\n  split: {blue: 1}\n  retry:\n    on:\n", "", func(int) string { return "    - 502\n" }),
 		"headers":   fill(listeners+pools+"routes:\n- name: a\n  match:\n    headers:\n", "  split: {blue: 1}\n", func(i int) string { return fmt.Sprintf("      X-%d: a\n", i) }),
 	} {
 		start := time.Now()

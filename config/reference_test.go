@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -34,10 +33,13 @@ routes:
     split: {blue: 90, green: 10}
     affinity: {key: "header:X-User-ID"}
     limits: {body: 4MiB}
+    rate_limit: {rate: 10/s, burst: 20}
   - name: models
     match: {host: "*.example.com", path_prefix: /v2/models}
     split: {blue: 99.5, green: 0.5}
     affinity: {key: "cookie:session", fallback: client_ip}
+    retry: {attempts: 3, on: [connect, reset, timeout, 429, 5xx], backoff: 100ms}
+    rate_limit: {key: "header:X-Tenant", rate: 600/m}
   - name: versions
     match: {path_regex: '^/v[0-9]+/infer$'}
     split: {green: 1}
@@ -98,7 +100,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 		if first[path] == nil {
 			first[path] = name
 		}
-		values[path] = append(values[path], value.Value)
+		values[path] = append(values[path], valueText(value))
 	})
 	for _, path := range slices.Sorted(maps.Keys(keys)) {
 		name := first[path]
@@ -114,10 +116,10 @@ func TestReferenceHasEveryKey(t *testing.T) {
 		if !ok {
 			continue
 		}
-		if want := fmt.Sprintf("Default: %v.", standard); !strings.Contains(comment, want) {
+		if want := "Default: " + standardText(standard) + "."; !strings.Contains(comment, want) {
 			t.Errorf("the comment of %s is %q, want %q in it", path, comment, want)
 		}
-		if values[path][0] != fmt.Sprint(standard) && path != "pools.*.endpoints[].weight" {
+		if values[path][0] != standardText(standard) && path != "pools.*.endpoints[].weight" {
 			t.Errorf("%s shows %s first, want its default %v", path, values[path][0], standard)
 		}
 	}

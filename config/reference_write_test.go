@@ -27,7 +27,7 @@ func writeReference(t *testing.T) string {
 		seen[path] = true
 		text := fmt.Sprint(keys[path]["description"])
 		if standard, ok := keys[path]["default"]; ok {
-			text += fmt.Sprintf(" Default: %v.", standard)
+			text += " Default: " + standardText(standard) + "."
 		}
 		if required(t, path) {
 			text += " Required."
@@ -106,7 +106,7 @@ func tidy(n *yaml.Node, path string, keys map[string]schema) {
 		tidy(value, at, keys)
 		if name.HeadComment != "" {
 			n.Style = 0
-		} else if standard, ok := keys[at]["default"]; ok && value.Value == fmt.Sprint(standard) {
+		} else if standard, ok := keys[at]["default"]; ok && valueText(value) == standardText(standard) {
 			continue
 		} else if at == "routes[].affinity.salt" || value.Kind == yaml.MappingNode && len(value.Content) == 0 {
 			continue
@@ -114,6 +114,27 @@ func tidy(n *yaml.Node, path string, keys map[string]schema) {
 		kept = append(kept, name, value)
 	}
 	n.Content = kept
+}
+
+// standardText is a default of the schema as a file has it, on one line.
+func standardText(standard any) string {
+	items, ok := standard.([]any)
+	if !ok {
+		return fmt.Sprint(standard)
+	}
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = fmt.Sprint(item)
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
+}
+
+// valueText is a value as standardText has its default.
+func valueText(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return n.Value
+	}
+	return inline(n)
 }
 
 func comment(text string, width int) string {

@@ -54,6 +54,15 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 	}
 }
 
+// jsonList is a list of scalars as encoding/json wants it.
+func jsonList(n *yaml.Node) []any {
+	values := make([]any, len(n.Content))
+	for i, c := range n.Content {
+		values[i] = jsonValue(c)
+	}
+	return values
+}
+
 // jsonValue is a scalar node as encoding/json wants it.
 func jsonValue(n *yaml.Node) any {
 	if n.Tag == "!!str" {

@@ -206,9 +206,23 @@ func parseWeight(s string) (float64, error) {
 	return w, CheckWeight(w)
 }
 
-func formatWeight(w float64) string {
-	if w != 0 && w < 1e-6 {
-		return strconv.FormatFloat(w, 'e', -1, 64)
+// ParsePercent reads a percentage from 0 to 100, such as 50, 0.5 or 50%.
+func ParsePercent(s string) (float64, error) {
+	digits := strings.TrimSuffix(s, "%")
+	if !plainNumber(digits) {
+		return 0, fmt.Errorf("%q is no percentage; write a number from 0 to 100, as in 50, 0.5 or 50%%", clip(s))
 	}
-	return strconv.FormatFloat(w, 'f', -1, 64)
+	p, err := strconv.ParseFloat(digits, 64)
+	if err != nil || math.Signbit(p) || p > 100 {
+		return 0, fmt.Errorf("%q is out of range; write a percentage from 0 to 100, as in 50, 0.5 or 50%%", clip(s))
+	}
+	return p, nil
+}
+
+// formatNumber writes a weight or a percentage, in digits unless they were a long row of zeros.
+func formatNumber(n float64) string {
+	if n != 0 && n < 1e-6 {
+		return strconv.FormatFloat(n, 'e', -1, 64)
+	}
+	return strconv.FormatFloat(n, 'f', -1, 64)
 }

@@ -50,6 +50,34 @@ func TestFormatDuration(t *testing.T) {
 	f(10*time.Hour+20*time.Minute, "10h20m")
 }
 
+func TestParsePercent(t *testing.T) {
+	f := func(s string, want float64, text string) {
+		t.Helper()
+		got, err := ParsePercent(s)
+		if err != nil || got != want {
+			t.Errorf("ParsePercent(%q) = %v, %v, want %v", s, got, err, want)
+		}
+		if written := formatNumber(got); written != text {
+			t.Errorf("%v is written %q, want %q", got, written, text)
+		}
+		if back, err := ParsePercent(text); err != nil || back != got {
+			t.Errorf("ParsePercent(%q) = %v, %v, want %v", text, back, err, got)
+		}
+	}
+	f("50", 50, "50")
+	f("50%", 50, "50")
+	f("0", 0, "0")
+	f("100%", 100, "100")
+	f("0.5%", 0.5, "0.5")
+	f(".5", 0.5, "0.5")
+	f("1e-7", 1e-7, "1e-07")
+	for _, s := range []string{"", "%", "-1", "-0", "100.1", "101%", "1e3%", "half", "50 %", "50%%", "NaN", "inf", "0x1", "05"} {
+		if p, err := ParsePercent(s); err == nil {
+			t.Errorf("ParsePercent(%q) = %v, want an error", s, p)
+		}
+	}
+}
+
 func TestParseSize(t *testing.T) {
 	f := func(s string, want Size, text string) {
 		t.Helper()

@@ -97,7 +97,9 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"duplicate_route.yaml",
 		"long_text.yaml",
 		"merge_key.yaml",
+		"outlier_between.yaml",
 		"own_listener.yaml",
+		"retry_between.yaml",
 		"route_body.yaml",
 		"state_over_others.yaml",
 		"trusted_proxies.yaml",
@@ -134,6 +136,15 @@ func TestSchemaShowsDefaults(t *testing.T) {
 	f("pools.*.endpoints[].capacity", nil)
 	f("pools.*.policy", "least_request")
 	f("pools.*.probe.status", "200-299")
+	f("pools.*.outlier.ejection", "30s")
+	f("pools.*.outlier.max_ejected_percent", float64(50))
+	f("pools.*.slow_start", "0s")
+	f("routes[].retry.on", []any{"connect", "reset"})
+	f("routes[].retry.attempts", float64(2))
+	f("routes[].rate_limit.key", "client_ip")
+	f("routes[].rate_limit.rate", nil)
+	f("routes[].rate_limit.burst", nil)
+	f("routes[].match.methods", nil)
 	f("pools.*.endpoints[].weight", float64(1))
 	f("routes[].timeouts.total", "5m")
 	f("routes[].affinity.fallback", "random")

@@ -287,9 +287,12 @@ func (l list[T]) encode(v *[]T) *yaml.Node {
 	return flowIfShort(n)
 }
 
-func (l list[T]) schema(*[]T) schema {
+func (l list[T]) schema(preset *[]T) schema {
 	fresh := l.fresh()
 	s := schema{"type": "array", "items": bare(l.elem.schema(&fresh))}
+	if preset := l.encode(preset); preset != nil && len(preset.Content) > 0 {
+		s["default"] = jsonList(preset)
+	}
 	if l.least > 0 {
 		s["minItems"] = l.least
 	}

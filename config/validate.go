@@ -31,6 +31,7 @@ func validate(r *report, c *Config) {
 		validateSplit(r, route.Split, at+".split", known)
 		validateAffinity(r, route, at+".affinity.fallback")
 		validateRouteLimits(r, c, route, at+".limits.body")
+		validateRetry(r, route, at)
 	}
 }
 
@@ -107,6 +108,31 @@ func validatePool(r *report, c *Config, p *Pool) {
 	}
 	if idle := child(child(at, "connections"), "idle"); r.sound(child(at, "connections")) && p.Connections.Idle > p.Connections.Max {
 		r.fault(idle, "%d is more than max %d; write at most max", p.Connections.Idle, p.Connections.Max)
+	}
+	validateOutlier(r, p, at)
+}
+
+// validateOutlier refuses an outlier that could eject nothing, which off says, and what does nothing beside it.
+func validateOutlier(r *report, p *Pool, pool string) {
+	at, o := child(pool, "outlier"), p.Outlier
+	if !r.sound(at) {
+		return
+	}
+	if o == nil {
+		if panics := child(pool, "panic_threshold"); p.PanicThreshold > 0 && r.sound(panics) {
+			r.fault(panics, "has no effect, because nothing is ejected with outlier: off; leave one of them out")
+		}
+		return
+	}
+	if o.ConsecutiveFailures == 0 && o.FailurePercent == 0 {
+		r.fault(at, "ejects nothing, because consecutive_failures and failure_percent are both 0; raise one of them, or write outlier: off")
+	}
+	if o.MaxEjection < o.Ejection {
+		r.fault(child(at, "max_ejection"), "%s is shorter than the first ejection %s; write at least that",
+			FormatDuration(o.MaxEjection), FormatDuration(o.Ejection))
+	}
+	if o.MaxEjectedPercent == 0 {
+		r.fault(child(at, "max_ejected_percent"), "0 would let nothing be ejected; write more, or outlier: off")
 	}
 }
 
@@ -199,6 +225,18 @@ func validateRouteLimits(r *report, c *Config, route *Route, at string) {
 	}
 	if *route.Limits.Body > widest {
 		r.fault(at, "%s has no effect, because listeners refuse bodies beyond %s before; raise listeners[…].limits.body too", *route.Limits.Body, widest)
+	}
+}
+
+// validateRetry refuses a wait for timeouts that cannot happen.
+func validateRetry(r *report, route *Route, at string) {
+	on := at + ".retry.on"
+	if route.Retry.Attempts == 1 || !slices.Contains(route.Retry.On, RetryTimeout) || !r.sound(on) || !r.sound(at+".timeouts") {
+		return
+	}
+	if route.Timeouts.Attempt >= route.Timeouts.Total {
+		r.fault(on, "timeout has no effect, because timeouts.attempt %s is not shorter than timeouts.total %s; shorten timeouts.attempt",
+			FormatDuration(route.Timeouts.Attempt), FormatDuration(route.Timeouts.Total))
 	}
 }
 
