@@ -153,7 +153,7 @@ func (a *app) openAdmin(cfg config.Admin) (err error) {
 		Started:    a.started.Load,
 		Ready:      a.notReady,
 		Tokens:     a.tokens,
-		Collectors: []prometheus.Collector{a.proxy.Collector(), certificate.NewCollector(a.certificates)},
+		Collectors: []prometheus.Collector{a.proxy.Collector(), a.control.Collector(), certificate.NewCollector(a.certificates)},
 		Log:        log,
 	}
 	if cfg.TLS != nil {

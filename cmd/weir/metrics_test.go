@@ -58,6 +58,7 @@ func TestMetricsPage(t *testing.T) {
 		"weir_attempts_total":                       "endpoint outcome pool",
 		"weir_attempt_duration_seconds":             "endpoint pool",
 		"weir_spillover_total":                      "route variant",
+		"weir_state_write_failures_total":           "",
 		"weir_variant_weight":                       "route variant",
 		"weir_endpoint_weight":                      "endpoint pool",
 		"weir_endpoint_inflight":                    "endpoint pool",

@@ -96,6 +96,7 @@ func (c *Controller) save() {
 	c.mu.Unlock()
 	err := c.store.Save(doc)
 	if err != nil {
+		c.failures.Add(1)
 		c.log.Error("the state cannot be saved: a restart would forget what was changed", zap.Error(err), zap.Uint64("generation", doc.Generation))
 	} else if before != nil {
 		c.log.Info("the state can be saved again", zap.Uint64("generation", doc.Generation))

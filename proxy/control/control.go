@@ -13,7 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"weir/balancer"
 	"weir/config"
@@ -43,6 +45,8 @@ type Controller struct {
 
 	disk  sync.Mutex // held while the store is used, and taken before mu
 	store state.Store
+
+	failures atomic.Uint64 // of saving
 
 	mu      sync.Mutex       // held for moments
 	doc     *state.Document  // as saved last, or as it should have been
@@ -360,4 +364,12 @@ func (c *Controller) Unsaved() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.unsaved
+}
+
+// Collector returns the metrics of what is remembered.
+func (c *Controller) Collector() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "weir_state_write_failures_total",
+		Help: "Changes that could not be saved: they are in force, and a restart would forget them.",
+	}, func() float64 { return float64(c.failures.Load()) })
 }

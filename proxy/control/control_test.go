@@ -298,6 +298,9 @@ func TestTrafficIsSteeredWithoutADisk(t *testing.T) {
 	if s := x.Status(); !s.Degraded || !strings.Contains(strings.Join(s.Reasons, "\n"), "no space left on device") || x.Unsaved() == nil {
 		t.Errorf("nobody is told that the state was not saved: %v", s.Reasons)
 	}
+	if n := x.failures.Load(); n != 1 {
+		t.Errorf("%d failures are counted, want 1", n)
+	}
 	store.down.Store(false)
 	must[proxy.RouteStatus](t)(x.SetWeights("predict", map[string]float64{"blue": 5, "green": 5}, by))
 	if s := x.Status(); s.Degraded || x.Unsaved() != nil {

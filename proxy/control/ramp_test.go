@@ -219,8 +219,8 @@ func TestRollbackOfARampThatSomethingInterrupted(t *testing.T) {
 	store, s := newStore(), newSite(t)
 	x := run(t, store, s.parse(t))
 	must[proxy.RouteStatus](t)(x.Ramp("predict", map[string]float64{"blue": 0, "green": 1}, 3*time.Second, by)) // 2
-	must[proxy.PoolStatus](t)(x.Drain("blue", "", true, by))                                                  // 3
-	must[proxy.PoolStatus](t)(x.Drain("blue", "", false, by))                                                 // 4
+	must[proxy.PoolStatus](t)(x.Drain("blue", "", true, by))                                                    // 3
+	must[proxy.PoolStatus](t)(x.Drain("blue", "", false, by))                                                   // 4
 	x.stop()
 	x = run(t, store, s.parse(t))
 	eventually(t, "another step", func() bool { return x.last().Kind == state.KindRamp && x.last().Generation > 4 })
