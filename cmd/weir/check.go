@@ -17,7 +17,7 @@ func (c *cli) check() *cobra.Command {
 		Use: "check [FILE]", Short: "Check a configuration without opening a port",
 		Long: "Check a configuration (default weir.yaml) with the loader that serve uses, read the files it\n" +
 			"names, and build all it asks for short of opening a port. All faults are printed at once, a line each; the exit status is then 1.",
-		Args: cobra.MaximumNArgs(1),
+		Args: wantArgs(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := defaultConfig
 			if len(args) > 0 {

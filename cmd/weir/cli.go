@@ -65,7 +65,7 @@ func (c *cli) run(args []string) int {
 	}
 	status := exitFailed
 	if !c.running {
-		status = exitUsage
+		status, err = exitUsage, meantCommand(root, err)
 	}
 	var exit *exitError
 	if errors.As(err, &exit) {
@@ -96,6 +96,8 @@ func (c *cli) root() *cobra.Command {
 		Short:         "A load balancer that splits traffic between versions of a model",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// In words and on lines of its own; meantCommand does that.
+		DisableSuggestions: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if c.output != "" && !slices.Contains(outputFormats(), c.output) {
 				return usageError("unknown output format %q (have %s)", c.output, strings.Join(outputFormats(), ", "))
@@ -104,6 +106,7 @@ func (c *cli) root() *cobra.Command {
 			return nil
 		},
 	}
+	root.SetFlagErrorFunc(meantFlag)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	flags := root.PersistentFlags()

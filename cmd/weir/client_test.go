@@ -13,6 +13,8 @@ func TestNearest(t *testing.T) {
 	for given, want := range map[string]string{
 		"predcit": "predict", "Predict": "predict", "preduct-v2": "predict-v2", "serch": "search", "bleu": "blue", "gren": "green",
 		"checkout": "", "x": "", "": "", "gold": "",
+		"v2": "", "pre": "", // parts of two or of too little
+		"ict-": "predict-v2", "REEN": "green",
 		"search": "", // it is there: something else is wrong
 	} {
 		if got, _ := nearest(given, names); got != want {
@@ -51,7 +53,7 @@ func TestAnswers(t *testing.T) {
 			0, "predict: blue=1 (generation 7)\n", `weir: warning: in force, but "x.json" cannot be written` + "\n",
 		},
 		{
-			"no token", 401, nil, `{"error":"a token is required","code":"unauthorized"}`,
+			"no token", 401, nil, `{"error":"a token is required: send one as Authorization: Bearer TOKEN","code":"unauthorized"}`,
 			1, "", "weir: a token is required\nweir: Name a file with a token with --token-file, or give the token in WEIR_TOKEN\n",
 		},
 		{

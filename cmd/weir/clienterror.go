@@ -42,6 +42,7 @@ func refusal(resp *http.Response, body []byte) *apiError {
 	}
 	switch {
 	case e.status == http.StatusUnauthorized:
+		e.Message, _, _ = strings.Cut(e.Message, ": send one as ") // which is for other clients
 		e.hint = "Name a file with a token with --token-file, or give the token in WEIR_TOKEN"
 	case e.Code == "read_only":
 		e.hint = "Give a token that may write with --token-file or WEIR_TOKEN"

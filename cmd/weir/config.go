@@ -18,7 +18,7 @@ func (c *cli) configShow() *cobra.Command {
 	var file string
 	var effective bool
 	cmd := &cobra.Command{
-		Use: "show", Short: "Print the configuration in force, or that of a file", Args: cobra.NoArgs,
+		Use: "show", Short: "Print the configuration in force, or that of a file", Args: noArgs(""),
 		Long: "Print the configuration that a running weir has in force, every default filled in and every\n" +
 			"variable replaced. With -c it is the file's, as it is written, or with --effective as weir reads it.\n" +
 			"The output is a configuration file again: YAML, or JSON with -o json.",
@@ -66,7 +66,7 @@ func (c *cli) configText(cmd *cobra.Command, file string, effective bool) ([]byt
 
 func (c *cli) configSchema() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of the file, for editors", Args: cobra.NoArgs,
+		Use: "schema", Short: "Print the JSON Schema of the file, for editors", Args: noArgs(""),
 		RunE: func(*cobra.Command, []string) error {
 			if c.output == "yaml" {
 				return writeYAML(c.stdout, json.RawMessage(config.Schema()))

@@ -19,7 +19,7 @@ func (c *cli) diff() *cobra.Command {
 	var as string
 	var exitCode bool
 	cmd := &cobra.Command{
-		Use: "diff [FILE]", Short: "Show what a file would change, before a reload", Args: cobra.MaximumNArgs(1),
+		Use: "diff [FILE]", Short: "Show what a file would change, before a reload", Args: wantArgs(0, 1),
 		Long: "Compare a file (default weir.yaml) with the configuration that a running weir has in force, every\n" +
 			"default filled in: + came, - went, ~ changed. Then ! says which weights set through the API would be\n" +
 			"replaced, and what no reload can change.\n\n" +

@@ -32,7 +32,7 @@ func (c *cli) drain() *cobra.Command {
 			"says what still runs, and the exit status is 1. The drain goes on.\n\n" +
 			"With -o json or yaml it prints the pool, as GET /api/v1/pools/POOL answers.",
 		Example:           "  weir drain blue --reason 'new driver' --wait\n  weir drain blue 127.0.0.1:8001 --wait --timeout 10m && systemctl restart model",
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              wantArgs(1, 2),
 		ValidArgsFunction: c.completePool,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("timeout") && (!wait || timeout <= 0) {
@@ -63,7 +63,7 @@ func (c *cli) undrain() *cobra.Command {
 			"when the drain of their pool ends.\n\n" +
 			"With -o json or yaml it prints the pool, as GET /api/v1/pools/POOL answers.",
 		Example:           "  weir undrain blue\n  weir undrain blue 127.0.0.1:8001",
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              wantArgs(1, 2),
 		ValidArgsFunction: c.completePool,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := c.sendDrain(cmd.Context(), "undrain", args, &flags)

@@ -39,7 +39,7 @@ func (c *cli) events() *cobra.Command {
 	var types []string
 	var since string
 	cmd := &cobra.Command{
-		Use: "events", Short: "Show what happens, as it happens", Args: cobra.NoArgs,
+		Use: "events", Short: "Show what happens, as it happens", Args: noArgs(""),
 		Long: "Print every change of routing, step of a ramp, change of health and rejected reload, a line each, until\n" +
 			"interrupted. When the connection ends it connects again and goes on with the event after the last one;\n" +
 			"where weir does not know those any more, as after a restart, it says that some are lost. --since does the\n" +

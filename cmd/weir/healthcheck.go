@@ -10,7 +10,7 @@ import (
 
 func (c *cli) healthcheck() *cobra.Command {
 	return &cobra.Command{
-		Use: "healthcheck", Short: "Ask a running weir whether it is ready", Args: cobra.NoArgs,
+		Use: "healthcheck", Short: "Ask a running weir whether it is ready", Args: noArgs(""),
 		Long: "Exit 0 when the running weir is ready to take requests, 1 when it is not or cannot be reached.\n" +
 			"For the health check of an image that has no curl.",
 		RunE: func(cmd *cobra.Command, _ []string) error {

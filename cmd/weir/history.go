@@ -18,7 +18,7 @@ import (
 func (c *cli) history() *cobra.Command {
 	var n int
 	cmd := &cobra.Command{
-		Use: "history [ROUTE]", Short: "Show every change of routing: who, when, what and why", Args: cobra.MaximumNArgs(1),
+		Use: "history [ROUTE]", Short: "Show every change of routing: who, when, what and why", Args: wantArgs(0, 1),
 		Long: "Show the last changes of routing, the oldest first; with a route, those of its weights and drains of\n" +
 			"its pools. weir keeps the last " + strconv.Itoa(state.MaxHistory) + ", with state.file in the configuration also over a restart.\n\n" +
 			"With -o json or yaml it prints the list of changes, as GET /api/v1/history answers.",

@@ -91,7 +91,7 @@ func (a *client) endpointNames(ctx context.Context, pool string) (names []string
 }
 
 // nearest is the name that differs from what was given by the fewest slips, unless by too many for one
-// to be meant or by none.
+// to be meant or by none; else the only one that has it as a part.
 func nearest(given string, names []string) (best string, ok bool) {
 	least := max(2, len(given)/3) + 1
 	for _, name := range names {
@@ -100,6 +100,18 @@ func nearest(given string, names []string) (best string, ok bool) {
 		}
 		if d := slips(strings.ToLower(given), strings.ToLower(name)); d < least && d < len(given) {
 			best, least, ok = name, d, true
+		}
+	}
+	const part = 3 // letters at least: any name has some of fewer
+	if ok || len(given) < part {
+		return best, ok
+	}
+	for _, name := range names {
+		if strings.Contains(strings.ToLower(name), strings.ToLower(given)) {
+			if ok || name == given {
+				return "", false
+			}
+			best, ok = name, true
 		}
 	}
 	return best, ok

@@ -10,7 +10,7 @@ import (
 
 func (c *cli) reload() *cobra.Command {
 	return &cobra.Command{
-		Use: "reload", Short: "Make a running weir read its file again", Args: cobra.NoArgs,
+		Use: "reload", Short: "Make a running weir read its file again", Args: noArgs(""),
 		Long: "Make a running weir read its file again, wait until the result is in force, and print what changed. A\n" +
 			"file with faults changes nothing: the faults are printed, and the exit status is 1. weir diff shows\n" +
 			"beforehand what would change.",

@@ -24,7 +24,7 @@ func (c *cli) rollback() *cobra.Command {
 	var flags changeFlags
 	var to uint64
 	cmd := &cobra.Command{
-		Use: "rollback [--to GENERATION]", Short: "Go back to the weights and drains of an earlier generation", Args: cobra.NoArgs,
+		Use: "rollback [--to GENERATION]", Short: "Go back to the weights and drains of an earlier generation", Args: noArgs("the generation is given with --to"),
 		Long: "Restore the weights of all routes and the drains of all pools as they were in a generation of \"weir\n" +
 			"history\"; without --to, those before the last change of routing (all steps of a ramp are one). The file\n" +
 			"stays as it is: what is restored lies over it. It is refused (exit status 1) when a route, variant, pool\n" +

@@ -19,7 +19,7 @@ const defaultConfig = "weir.yaml"
 func (c *cli) serve() *cobra.Command {
 	o := appOptions{}
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Run the proxy", Args: cobra.NoArgs,
+		Use: "serve", Short: "Run the proxy", Args: noArgs("the file is given with -c"),
 		Long: "Run the proxy until SIGTERM or SIGINT; then stop accepting, finish what runs, and exit 0. A second\n" +
 			"signal quits at once. The file is read again when it changes, on SIGHUP and on \"weir reload\"; one with\n" +
 			"faults changes nothing. The log goes to stderr, as JSON, a line an event.",

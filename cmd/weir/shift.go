@@ -33,7 +33,7 @@ func (c *cli) shift() *cobra.Command {
 			"With -o json or yaml it prints the route, as GET /api/v1/routes/ROUTE answers.",
 		Example: "  weir shift predict blue=90 green=10\n  weir shift predict blue=99.5 green=0.5 --reason 'first look at v2'\n" +
 			"  weir shift predict blue=0 green=100 --ramp 30m\n  weir shift predict --stop --reason 'p99 grows'",
-		Args:              cobra.MinimumNArgs(1),
+		Args:              wantArgs(1, math.MaxInt),
 		ValidArgsFunction: c.completeShift,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if stop {
@@ -41,6 +41,9 @@ func (c *cli) shift() *cobra.Command {
 					return usageError("--stop leaves the weights where they are: it takes a route, and neither weights nor --ramp nor --force")
 				}
 				return c.stopRamp(cmd.Context(), args[0], &flags)
+			}
+			if strings.Contains(args[0], "=") {
+				return usageError("the route comes first: weir shift ROUTE %s", strings.Join(args, " "))
 			}
 			if len(args) < 2 {
 				return usageError("requires at least 2 arguments: a route and its weights, such as %s blue=90 green=10 (or --stop)", args[0])

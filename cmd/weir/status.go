@@ -15,14 +15,15 @@ func (c *cli) status() *cobra.Command {
 	var watch bool
 	var interval time.Duration
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show routes, weights against observed shares, pools and endpoints", Args: cobra.NoArgs,
+		Use: "status", Short: "Show routes, weights against observed shares, pools and endpoints", Args: noArgs(""),
 		Long: "Show what a running weir does. The exit status is 0 when all is well and 3 when it is degraded: an\n" +
 			"endpoint is not healthy, a variant has none that is, the last reload was rejected, or the state cannot\n" +
 			"be saved.\n\n" +
 			"Shares are observed since the weights last changed, requests and errors (5xx) since start, quantiles\n" +
-			"over the last minute. With --watch rates, errors and quantiles are those of the last 10 to 15 seconds,\n" +
-			"and a mark in each bar shows where the weight would have it end; it goes on until interrupted, and when\n" +
-			"weir cannot be reached says so and tries again. On anything but a terminal it prints again and again.\n\n" +
+			"over the last minute. WEIGHT of an endpoint is the one it was given, NOW the one it has at present.\n\n" +
+			"With --watch rates, errors and quantiles are those of the last 10 to 15 seconds, and a mark in each bar\n" +
+			"shows where the weight would have it end; it goes on until interrupted, and when weir cannot be reached\n" +
+			"says so and tries again. On anything but a terminal it prints again and again.\n\n" +
 			"With -o json or yaml it prints the state, as GET /api/v1/status answers.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if watch && interval < 100*time.Millisecond {

@@ -17,7 +17,7 @@ func (c *cli) switchTo() *cobra.Command {
 			"unless --force is given.\n\n" +
 			"With -o json or yaml it prints the route, as GET /api/v1/routes/ROUTE answers.",
 		Example:           "  weir switch predict green --reason 'v2 is fine'\n  weir switch predict --back",
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              wantArgs(1, 2),
 		ValidArgsFunction: c.completeSwitch,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if back == (len(args) == 2) {
