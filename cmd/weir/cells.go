@@ -72,6 +72,27 @@ func clip(s string, width int) string {
 	return b.String()
 }
 
+// shorten cuts out of the middle of a text without paint what is beyond width columns: names differ at their
+// ends.
+func shorten(s string, width int) string {
+	if cells(s) <= width || width < 3 {
+		return clip(s, width)
+	}
+	letters := []rune(s)
+	head, tail := 0, len(letters)
+	left := (width - 1) / 2
+	for runeCells(letters[head]) <= left {
+		left -= runeCells(letters[head])
+		head++
+	}
+	left = width - 1 - cells(string(letters[:head]))
+	for runeCells(letters[tail-1]) <= left {
+		tail--
+		left -= runeCells(letters[tail])
+	}
+	return string(letters[:head]) + "…" + string(letters[tail:])
+}
+
 // pad makes s exactly width columns, on the right with right.
 func pad(s string, width int, right bool) string {
 	s = clip(s, width)
@@ -85,7 +106,6 @@ func pad(s string, width int, right bool) string {
 // wrap breaks a text without paint into lines of at most width columns, between words where it can; all
 // but the first are indented.
 func wrap(s string, width int) (lines []string) {
-	const indent = "  "
 	width = max(width, 8)
 	line, empty := "", true
 	end := func() {

@@ -25,13 +25,15 @@ const (
 func (v *view) live() (lines []string) {
 	add := func(line string) { lines = append(lines, clip(line, v.width)) }
 	clock := v.now.Format("15:04:05")
-	head := v.headline()
+	head := strings.Join(flow(v.headline(), math.MaxInt, v.colours), "")
 	if gap := v.width - cells(head) - len(clock); gap > 1 {
 		head += strings.Repeat(" ", gap) + clock
 	}
 	add(head)
 	for _, reason := range v.Reasons {
-		add(paint("  "+printable(reason), red, v.colours))
+		for _, line := range paragraph(part{reason, red}, indent, v.width, v.colours) {
+			add(line)
+		}
 	}
 	name, bar := v.liveColumns()
 	add("")
@@ -57,8 +59,8 @@ func (v *view) live() (lines []string) {
 	}
 	if v.last != nil {
 		add("")
-		text := "last change: " + shortTime(v.last.Time, v.now) + ", " + about(v.now.Sub(v.last.Time)) + " ago: " + oneLine(*v.last)
-		for _, line := range wrap(printable(text), v.width) {
+		text := "last change: " + v.lastWhen() + ": " + oneLine(*v.last)
+		for _, line := range few(wrap(printable(text), v.width)) {
 			add(line)
 		}
 	}
@@ -80,7 +82,7 @@ func (v *view) liveColumns() (name, bar int) {
 func (v *view) liveVariant(variant proxy.VariantStatus, sum float64, name, bar int) string {
 	expected := variant.Weight / sum
 	picture := paint(shareBar(variant.Share, expected, bar), cyan, v.colours)
-	title := pad(printable(variant.Pool), name, false)
+	title := pad(shorten(printable(variant.Pool), name), name, false)
 	if !variant.Usable {
 		picture = paint(pad("unusable", bar, false), red, v.colours)
 		title = paint(title, red, v.colours)
@@ -130,21 +132,18 @@ func (v *view) liveEndpoints() []string {
 		}
 	}
 	line := func(cellsOf ...string) string {
-		return pad(cellsOf[0], pool, false) + "  " + pad(cellsOf[1], address, false) + "  " + pad(cellsOf[2], inflight, true) + "  "
+		return pad(shorten(cellsOf[0], pool), pool, false) + "  " + pad(shorten(cellsOf[1], address), address, false) + "  " + pad(cellsOf[2], inflight, true) + "  "
 	}
 	lines := []string{paint(line("POOL", "ENDPOINT", "INFLIGHT")+"STATE", faint, v.colours)}
 	for _, p := range v.Pools {
 		name := printable(p.Name)
 		for _, e := range p.Endpoints {
-			colour := green
-			switch {
-			case e.Draining:
-				colour = yellow
-			case e.Ejected, !e.Healthy:
-				colour = red
+			state, colour := endpointState(e)
+			if e.Probe != "" {
+				state += ": " + e.Probe
 			}
 			lines = append(lines, line(name, printable(e.Address), strconv.FormatInt(e.Inflight, 10))+
-				paint(printable(endpointState(e)), colour, v.colours))
+				paint(printable(state), colour, v.colours))
 			name = ""
 		}
 	}

@@ -19,40 +19,48 @@ type view struct {
 	colours bool
 }
 
-// write writes the state for people.
+// write writes the state for people, in at most v.width columns.
 func (v *view) write(w io.Writer) {
-	fmt.Fprintln(w, v.headline())
+	lines := flow(v.headline(), v.width, v.colours)
 	for _, reason := range v.Reasons {
-		fmt.Fprintln(w, paint("  "+printable(reason), red, v.colours))
+		lines = append(lines, paragraph(part{reason, red}, indent, v.width, v.colours)...)
 	}
-	fmt.Fprintln(w)
-	routesTable(v.Routes).write(w)
-	for _, r := range v.Routes {
-		if r.Overlay {
-			fmt.Fprintf(w, "%s: the weights were set through the API, over those of the file\n", printable(r.Name))
-		}
-		if r.Ramp != nil {
-			fmt.Fprintln(w, printable(r.Name+": "+rampText(r.Ramp, v.now)+rampWhy(r.Ramp)))
-		}
-	}
-	fmt.Fprintln(w)
-	poolsTable(v.Pools).write(w)
-	for _, line := range drainLines(v.Pools) {
-		fmt.Fprintln(w, printable(line))
-	}
+	lines = append(lines, "")
+	lines = append(lines, v.routesListing().lines()...)
+	lines = append(lines, "")
+	lines = append(lines, v.poolsListing().lines()...)
 	if v.last != nil {
-		fmt.Fprintf(w, "\nlast change: %s, %s ago\n", shortTime(v.last.Time, v.now), about(v.now.Sub(v.last.Time)))
-		fmt.Fprintln(w, "  "+printable(oneLine(*v.last)))
+		lines = append(lines, "")
+		lines = append(lines, paragraph(part{"last change: " + v.lastWhen(), ""}, "", v.width, false)...)
+		lines = append(lines, few(paragraph(part{oneLine(*v.last), ""}, indent, v.width, false))...)
+	}
+	for _, line := range lines {
+		fmt.Fprintln(w, clip(line, v.width))
 	}
 }
 
-func (v *view) headline() string {
-	health := paint("healthy", green, v.colours)
+func (v *view) headline() []part {
+	health := part{"healthy", green}
 	if v.Degraded {
-		health = paint("degraded", red, v.colours)
+		health = part{"degraded", red}
 	}
-	return fmt.Sprintf("weir %s  %s  %s  up %s  %s", printable(v.Version), health, generationText(v.Generation),
-		time.Duration(v.Uptime*float64(time.Second)).Round(time.Second), plural(v.Connections, "connection"))
+	return []part{
+		{"weir " + v.Version, ""}, health, {generationText(v.Generation), ""},
+		{"up " + time.Duration(v.Uptime*float64(time.Second)).Round(time.Second).String(), ""}, {plural(v.Connections, "connection"), ""},
+	}
+}
+
+func (v *view) lastWhen() string {
+	return shortTime(v.last.Time, v.now) + ", " + about(v.now.Sub(v.last.Time)) + " ago"
+}
+
+// few are not more lines of the last change than leave the state in view: a reload may change a thousand routes.
+func few(lines []string) []string {
+	const most = 6
+	if len(lines) <= most {
+		return lines
+	}
+	return append(lines[:most-1:most-1], indent+`… ("weir history -n 1" shows all)`)
 }
 
 // rampWhy says who began a ramp, and why.
@@ -64,39 +72,35 @@ func rampWhy(r *proxy.RampStatus) string {
 	return text
 }
 
-// drainLines say what drains; of a pool that drains as a whole, not each endpoint.
-func drainLines(pools []proxy.PoolStatus) (lines []string) {
-	for _, p := range pools {
-		if p.Draining {
-			lines = append(lines, drained(p.Name, "")+" drains: "+underWay(p.Inflight))
-			continue
-		}
-		for _, e := range p.Endpoints {
-			if e.Draining {
-				lines = append(lines, drained(p.Name, e.Address)+" drains: "+underWay(e.Inflight))
-			}
-		}
+// routesListing puts each variant's observed share beside the share its weight asks for.
+func (v *view) routesListing() *listing {
+	l := &listing{
+		names: []string{"VARIANT", "VERSION"}, width: v.width, colours: v.colours,
+		titles: []string{">WEIGHT", ">EXPECTED", ">SHARE", ">REQUESTS", ">ERRORS", ">P50", ">P95", ">P99"},
 	}
-	return lines
-}
-
-// routesTable puts each variant's observed share beside the share its weight asks for.
-func routesTable(routes []proxy.RouteStatus) *table {
-	t := newTable("ROUTE", "MATCH", "VARIANT", "VERSION", ">WEIGHT", ">EXPECTED", ">SHARE", ">REQUESTS", ">ERRORS", ">P50", ">P95", ">P99", "STATE")
-	for _, r := range routes {
+	for _, r := range v.Routes {
+		l.heading(part{r.Name, bold}, part{r.Match, ""})
+		if r.Overlay {
+			l.note("the weights were set through the API, over those of the file", "")
+		}
+		if r.Ramp != nil {
+			l.note(rampText(r.Ramp, v.now)+rampWhy(r.Ramp), yellow)
+		}
 		sum := weightSum(r)
-		name, match := r.Name, r.Match
-		for _, v := range r.Variants {
-			state := "usable"
-			if !v.Usable {
-				state = "no usable endpoint"
+		for _, variant := range r.Variants {
+			errors := part{count(variant.Errors, 6), ""}
+			if variant.Errors > 0 {
+				errors.colour = red
 			}
-			t.row(name, match, v.Pool, v.Version, number(v.Weight), percent(v.Weight/sum), percent(v.Share),
-				strconv.FormatUint(v.Requests, 10), strconv.FormatUint(v.Errors, 10), millis(v.P50), millis(v.P95), millis(v.P99), state)
-			name, match = "", ""
+			l.row([]string{variant.Pool, variant.Version}, part{weight(variant.Weight), ""}, part{percent(variant.Weight / sum), ""},
+				part{percent(variant.Share), ""}, part{count(variant.Requests, 8), ""}, errors,
+				part{shortMillis(variant.P50), ""}, part{shortMillis(variant.P95), ""}, part{shortMillis(variant.P99), ""})
+			if !variant.Usable {
+				l.note("no usable endpoint", red)
+			}
 		}
 	}
-	return t
+	return l
 }
 
 func weightSum(r proxy.RouteStatus) (sum float64) {
@@ -106,47 +110,75 @@ func weightSum(r proxy.RouteStatus) (sum float64) {
 	return sum
 }
 
-func poolsTable(pools []proxy.PoolStatus) *table {
-	t := newTable("POOL", "POLICY", "ENDPOINT", ">WEIGHT", ">EFFECTIVE", ">INFLIGHT", ">CONNECTIONS", ">REQUESTS", ">ERRORS", "STATE")
-	for _, p := range pools {
-		name, policy := p.Name, p.Policy
+// poolsListing has the endpoints of each pool. NOW is the weight that an endpoint has at present.
+func (v *view) poolsListing() *listing {
+	l := &listing{
+		names: []string{"ENDPOINT"}, width: v.width, colours: v.colours,
+		titles: []string{"STATE", ">INFLIGHT", ">CONNS", ">REQUESTS", ">ERRORS", ">WEIGHT", ">NOW"},
+	}
+	for _, p := range v.Pools {
+		drains := part{}
+		if p.Draining {
+			drains = part{"drains: " + underWay(p.Inflight), yellow}
+		}
+		l.heading(part{p.Name, bold}, part{p.Policy, ""}, drains)
 		for _, e := range p.Endpoints {
-			t.row(name, policy, e.Address, number(e.Weight), number(e.EffectiveWeight), strconv.FormatInt(e.Inflight, 10),
-				strconv.Itoa(e.Connections), strconv.FormatUint(e.Requests, 10), strconv.FormatUint(e.Errors, 10), endpointState(e))
-			name, policy = "", ""
+			state, colour := endpointState(e)
+			errors := part{count(e.Errors, 6), ""}
+			if e.Errors > 0 {
+				errors.colour = red
+			}
+			l.row([]string{e.Address}, part{state, colour}, part{strconv.FormatInt(e.Inflight, 10), ""}, part{strconv.Itoa(e.Connections), ""},
+				part{count(e.Requests, 8), ""}, errors, part{weight(e.Weight), ""}, part{weight(e.EffectiveWeight), ""})
+			if e.Probe != "" {
+				l.note(e.Probe, red)
+			}
 		}
 	}
-	return t
+	return l
 }
 
-func endpointState(e proxy.EndpointStatus) string {
-	state := "healthy"
+func endpointState(e proxy.EndpointStatus) (state, colour string) {
 	switch {
 	case e.Draining && e.Inflight > 0:
-		state = "draining"
+		return "draining", yellow
 	case e.Draining:
-		state = "drained"
+		return "drained", yellow
 	case e.Ejected:
-		state = "ejected"
+		return "ejected", red
 	case !e.Healthy:
-		state = "unhealthy"
+		return "unhealthy", red
 	}
-	if e.Probe != "" {
-		state += ": " + e.Probe
+	return "healthy", green
+}
+
+// count is a number in at most width columns, of which there are 5 or more: exact, else with three digits.
+func count(n uint64, width int) string {
+	if text := strconv.FormatUint(n, 10); len(text) <= width {
+		return text
 	}
-	return state
+	f := float64(n)
+	for _, unit := range []string{"k", "M", "G", "T", "P"} {
+		if f /= 1000; f < 999.5 {
+			return three(f) + unit
+		}
+	}
+	return three(f/1000) + "E"
+}
+
+// weight is a weight in at most 7 columns, with as many digits as go into them.
+func weight(f float64) string {
+	const width = 7
+	text := number(f)
+	for digits := width - 1; len(text) > width && digits > 0; digits-- {
+		text = strconv.FormatFloat(f, 'g', digits, 64)
+	}
+	return text
 }
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 func percent(ratio float64) string { return strconv.FormatFloat(100*ratio, 'f', 2, 64) + "%" }
-
-func millis(ms *float64) string {
-	if ms == nil {
-		return "-"
-	}
-	return strconv.FormatFloat(*ms, 'f', 1, 64) + "ms"
-}
 
 const (
 	red    = "31"
@@ -158,7 +190,7 @@ const (
 )
 
 func paint(text, colour string, on bool) string {
-	if !on || text == "" {
+	if !on || text == "" || colour == "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"

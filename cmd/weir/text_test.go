@@ -109,19 +109,6 @@ func wantText(t *testing.T, name, got string) {
 	}
 }
 
-func TestStatusText(t *testing.T) {
-	var out strings.Builder
-	v := exampleView()
-	v.write(&out)
-	wantText(t, "status.txt", out.String())
-	out.Reset()
-	v.colours = true
-	v.write(&out)
-	if !strings.Contains(out.String(), "\x1b[31mdegraded\x1b[0m") {
-		t.Errorf("no colour: %q", out.String())
-	}
-}
-
 func TestLiveText(t *testing.T) {
 	v := exampleView()
 	wantText(t, "live.txt", strings.Join(v.live(), "\n")+"\n")
@@ -184,6 +171,26 @@ func TestShortNumbers(t *testing.T) {
 	for ms, want := range map[float64]string{0.4: "0.40ms", 99.96: "100ms", 999.4: "999ms", 999.6: "1.00s", 61234: "61.2s"} {
 		if got := shortMillis(&ms); got != want || cells(got) > liveMillis {
 			t.Errorf("%v: %s, want %s", ms, got, want)
+		}
+	}
+}
+
+func TestShorten(t *testing.T) {
+	for _, tt := range []struct {
+		s     string
+		width int
+		want  string
+	}{
+		{"abc", 3, "abc"},
+		{"abcdef", 5, "ab…ef"},
+		{"abcdef", 4, "a…ef"},
+		{"abcdef", 2, "a…"},
+		{"abcdef", 0, ""},
+		{"模型模型", 5, "模…型"},
+		{"模型模型", 4, "…型"},
+	} {
+		if got := shorten(tt.s, tt.width); got != tt.want {
+			t.Errorf("%q in %d: %q, want %q", tt.s, tt.width, got, tt.want)
 		}
 	}
 }
