@@ -57,20 +57,21 @@ func (r *request) invite() kind {
 	return success
 }
 
-// forward makes the attempt, and makes it again where a kept-alive connection ended just as the
-// request arrived and the request is safe to repeat. It ends what choose began.
+// forward makes attempts until one succeeds or retry.go says that it was the last. It ends what choose began.
 func (r *request) forward() kind {
-	r.began = time.Now()
-	whole := r.bodyLeft == 0 // the body, if any, is in the buffer and can be sent again
-	k := r.attempt(false)
-	if k.failure().retry && whole && safe(r.method) {
-		r.p.retries.add(r.route.cfg.Name)
-		k = r.attempt(true)
+	for {
+		r.began = time.Now()
+		k := r.attempt(false)
+		if r.mayRenew(k) {
+			k = r.attempt(true)
+		}
+		if r.endpoint != nil {
+			r.ended(k)
+		}
+		if k == success || !r.again(k) {
+			return k
+		}
 	}
-	if r.endpoint != nil {
-		r.ended(k)
-	}
-	return k
 }
 
 // safe reports whether a method asks for no change (RFC 9110, 9.2.1).
@@ -159,7 +160,7 @@ const (
 // send sends the request and waits for the first bytes of the answer, n of them in r.buf.in.
 func (r *request) send(e *epConn) (n int, k kind) {
 	c := r.c
-	if r.bodyLeft > 0 {
+	if r.bodyLeft > 0 || r.up.held != nil {
 		if k := r.upload(e); k != success && k != earlyAnswer {
 			return 0, k
 		}
@@ -248,6 +249,9 @@ func (r *request) receive(e *epConn, n int) kind {
 		}
 		n, searched = copy(r.buf.in, r.buf.in[size:n]), 0
 	}
+	if r.retriesStatus(&p) {
+		return badStatus
+	}
 	r.firstByte = time.Since(r.start)
 	return r.deliver(e, &p, n)
 }
@@ -261,6 +265,7 @@ func mayBeHTTP(b []byte) bool {
 }
 
 func (r *request) passInterim(p *response) kind {
+	r.interim = true
 	b := p.appendStatus(r.buf.out[:0], r.buf.in)
 	b = append(p.fields.appendKept(b, r.buf.in, p.at, p.end), "\r\n"...)
 	deadline := r.c.deadline.Load()

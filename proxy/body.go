@@ -18,55 +18,81 @@ const (
 
 // uploading is a body on its way to the endpoint. What came in one read from the client leaves in one
 // write: pieces gather in buf until the client has to be waited for (conn.Read flushes) or buf is full.
+// While buf has held all of it, head included, another attempt sends it again.
 type uploading struct {
 	e        *epConn
+	held     *[]byte // buf's, from the pool; nil before the upload and after it was given back
 	buf      []byte
 	from, to int  // buf[from:to] waits to be sent
+	ended    bool // the end of a chunked body is in buf
+	lost     bool // some of what was sent is not in buf any more
 	failed   kind // of a flush inside conn.Read
 }
 
 // minPiece is the room, in bytes, below which buf counts as full.
 const minPiece = 8 << 10
 
-// upload sends head and body to the endpoint as the client sends it. It ends early, and says so, when
-// the endpoint has answered; the rest of the body is then not read.
+// upload sends head and body to the endpoint as the client sends it, from the beginning where an attempt
+// before has sent some of it. It ends early, and says so, when the endpoint has answered; the rest of the
+// body is then not read.
 func (r *request) upload(e *epConn) kind {
-	c := r.c
 	if e.used && !e.quiet() {
 		return stale
 	}
 	if k := r.invite(); k != success {
 		return k
 	}
-	bp := r.p.relays.Get().(*[]byte)
-	defer r.p.relays.Put(bp)
-	r.up = uploading{e: e, buf: *bp}
-	defer func() { r.up = uploading{} }()
-	c.enter(phaseUpload)
-	defer c.enter(phaseAwait)
-	if len(r.buf.out) > len(r.up.buf)-2*minPiece {
-		if k := r.push(e, r.buf.out); k != success {
-			return k
+	u := &r.up
+	u.e, u.from, u.failed = e, 0, success
+	r.c.enter(phaseUpload)
+	defer r.c.enter(phaseAwait)
+	defer r.keepBody()
+	if u.held == nil {
+		u.held = r.p.relays.Get().(*[]byte)
+		u.buf = *u.held
+		if len(r.buf.out) > len(u.buf)-2*minPiece {
+			u.lost = true
+			if k := r.push(e, r.buf.out); k != success {
+				return k
+			}
+		} else {
+			u.to = copy(u.buf, r.buf.out)
 		}
-	} else {
-		r.up.to = copy(r.up.buf, r.buf.out)
 	}
 	for r.bodyLeft > 0 {
 		if k := r.uploadPiece(); k != success {
 			return k
 		}
 	}
-	if r.chunkedBody {
-		end := r.appendTrailers(append(r.buf.out[:0], "0\r\n"...))
-		if len(end) > len(r.up.buf)-r.up.to {
-			if k := r.flush(); k != success {
-				return k
-			}
-			return r.push(e, end)
-		}
-		r.up.to += copy(r.up.buf[r.up.to:], end)
+	if !r.chunkedBody || u.ended {
+		return r.flush()
 	}
-	return r.flush()
+	u.ended = true
+	end := r.appendTrailers(append(r.buf.out[:0], "0\r\n"...))
+	if len(end) <= len(u.buf)-u.to {
+		u.to += copy(u.buf[u.to:], end)
+		return r.flush()
+	}
+	u.lost = true
+	if k := r.flush(); k != success {
+		return k
+	}
+	return r.push(e, end)
+}
+
+// keepBody gives the buffer of an upload back unless another attempt may need it.
+func (r *request) keepBody() {
+	r.up.lost = r.up.lost || r.attempts >= r.route.retry.Attempts || !r.idempotent()
+	if r.up.lost {
+		r.dropBody()
+	}
+}
+
+func (r *request) dropBody() {
+	if r.up.held != nil {
+		r.p.relays.Put(r.up.held)
+		r.up.held, r.up.buf, r.up.lost = nil, nil, true
+	}
 }
 
 // uploadPiece reads a piece of the body behind what waits to be sent.
@@ -76,7 +102,7 @@ func (r *request) uploadPiece() kind {
 		if k := r.flush(); k != success {
 			return k
 		}
-		u.from, u.to = 0, 0
+		u.from, u.to, u.lost = 0, 0, true
 	}
 	at, lead := u.to, 0
 	if r.chunkedBody {

@@ -190,6 +190,11 @@ func (t *table) count(v *variant) { t.live[variantKey{v.route, v.pool}] = v.live
 // before, so does what was counted since they last changed.
 func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (*route, error) {
 	r := &route{cfg: c, fallback: -1}
+	if prev := old.route(c.Name); prev != nil {
+		r.retry = newRetrying(c.Retry, prev.retry.live)
+	} else {
+		r.retry = newRetrying(c.Retry, nil)
+	}
 	if c.Limits.Body != nil {
 		r.bodyLimit = *c.Limits.Body
 	}

@@ -29,7 +29,10 @@ const (
 	protocolError
 	clientGone
 	staleReset // a kept-alive connection that ended just as the request arrived: nobody's fault
+	badStatus  // an answer that is not passed on because the request is sent again
 )
+
+const kinds = int(badStatus) + 1
 
 // failure is what follows from a kind: what the client is told, and whom the attempt counts against.
 type failure struct {
@@ -37,7 +40,6 @@ type failure struct {
 	code    string // the "code" of the answer, and the access log's "error"
 	message string
 	outcome balancer.Outcome // of the attempt
-	retry   bool             // may be sent again on a fresh connection when the method is safe
 	reason  string           // label of weir_bad_requests_total, where the head was not valid
 }
 
@@ -63,7 +65,8 @@ var failures = [...]failure{
 	totalTimeout:    {status: 504, code: "timeout", message: "the request did not end in time", outcome: balancer.Timeout},
 	protocolError:   {status: 502, code: "bad_gateway", message: "the endpoint's answer is not valid HTTP/1.1", outcome: balancer.Protocol},
 	clientGone:      {status: 499, code: "client_gone", message: "the client went away", outcome: balancer.Canceled},
-	staleReset:      {status: 502, code: "bad_gateway", message: "the endpoint closed the connection just as the request arrived", outcome: balancer.Canceled, retry: true},
+	staleReset:      {status: 502, code: "bad_gateway", message: "the endpoint closed the connection just as the request arrived", outcome: balancer.Canceled},
+	badStatus:       {status: 503, code: "no_endpoint", message: "no endpoint can take this request again", outcome: balancer.Status},
 }
 
 func (k kind) failure() *failure { return &failures[k] }

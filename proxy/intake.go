@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/valyala/fasthttp"
+	"weir/balancer"
 	"weir/internal/telemetry"
 )
 
@@ -17,6 +18,7 @@ type intake struct {
 	br    *bufio.Reader
 	msg   fasthttp.Request // its header; its body only where it is chunked
 	req   request
+	tried []*balancer.Endpoint // by the request under way, where it is sent again
 	entry telemetry.AccessEntry
 }
 

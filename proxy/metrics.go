@@ -18,6 +18,7 @@ type collector struct {
 	p *Proxy
 
 	requests, duration, spillover, badRequests, retries, panics   *prometheus.Desc
+	retriesRefused                                                *prometheus.Desc
 	attempts, attemptDuration                                     *prometheus.Desc
 	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
 	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
@@ -36,7 +37,8 @@ func (p *Proxy) Collector() prometheus.Collector {
 		duration:            d("request_duration_seconds", "Duration of requests from their head to the last byte of the answer.", "route", "variant"),
 		spillover:           d("spillover_total", "Requests of a variant without a usable endpoint that went to another variant.", "route", "variant"),
 		badRequests:         d("bad_requests_total", "Requests refused because their head was not valid.", "reason"),
-		retries:             d("retries_total", "Attempts made again.", "route", "reason"),
+		retries:             d("retries_total", "Attempts after the first of a request, by what the one before met; stale is a kept-alive connection that had ended.", "route", "reason"),
+		retriesRefused:      d("retry_budget_exhausted_total", "Retries that the route's budget did not allow.", "route"),
 		panics:              d("panics_total", "Requests that ended in a panic inside weir: each is a bug."),
 		attempts:            d("attempts_total", "Attempts at endpoints that ended, by how they ended.", "pool", "endpoint", "outcome"),
 		attemptDuration:     d("attempt_duration_seconds", "Duration of attempts at endpoints.", "pool", "endpoint"),
@@ -59,7 +61,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.panics, c.attempts, c.attemptDuration,
+		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
 		c.listenerFull, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
@@ -79,6 +81,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.variant(&c.p.unrouted, count, ch)
 	for _, r := range t.routes {
 		c.variant(r.none, count, ch)
+		for reason := range retryReason {
+			count(c.retries, r.retry.live.counts[reason].Load(), r.cfg.Name, retryReason[reason])
+		}
+		count(c.retriesRefused, r.retry.live.exhausted.Load(), r.cfg.Name)
 		for i, v := range r.split.Variants() {
 			c.variant(r.variants[i], count, ch)
 			gauge(c.variantWeight, v.Weight, r.cfg.Name, r.variants[i].pool)
@@ -91,7 +97,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	c.p.badRequests.each(func(reason string, n uint64) { count(c.badRequests, n, reason) })
-	c.p.retries.each(func(route string, n uint64) { count(c.retries, n, route, "stale") })
 	count(c.panics, c.p.panics.Load())
 	gauge(c.connections, float64(c.p.connections.Load()))
 	full := map[string]uint64{} // several listeners may have the address with port 0

@@ -71,7 +71,6 @@ type Proxy struct {
 	table atomic.Pointer[table]
 
 	badRequests labelCounts
-	retries     labelCounts // by route: a stale connection replaced
 	panics      atomic.Uint64
 	unrouted    variant // requests without a route
 
@@ -161,6 +160,9 @@ func (p *Proxy) tick(ctx context.Context) {
 			return
 		case now := <-t.C:
 			t := p.table.Load()
+			for _, r := range t.routes {
+				r.retry.live.tick()
+			}
 			for _, l := range t.live {
 				l.window.Tick(now)
 			}

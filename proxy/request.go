@@ -43,6 +43,8 @@ type request struct {
 
 	began     time.Time // of the attempts
 	attempts  int
+	retries   int  // of them, to an endpoint that was picked for it
+	interim   bool // the client got a 1xx of an endpoint
 	sent      bool // the answer's head is on its way: no other can follow
 	closing   bool // the connection ends after the answer
 	status    int  // sent, or what stands for it
@@ -51,6 +53,8 @@ type request struct {
 	bytesOut  int64
 	connect   time.Duration
 	firstByte time.Duration
+	// retryAfter is what the endpoint of the last attempt asked for, 0 where it is not asked again.
+	retryAfter time.Duration
 
 	buf     *buffers
 	up      uploading
@@ -231,6 +235,7 @@ func (r *request) choose() kind {
 			r.route.variants[intended].live.spilled.Add(1)
 		}
 		r.route.counts.byVariant[chosen].Add(1)
+		r.route.retry.live.request()
 		r.last = r.endpoint
 		return success
 	}
@@ -301,6 +306,7 @@ func (r *request) release() {
 		r.endpoint.Done(balancer.Canceled, 0)
 		r.endpoint = nil
 	}
+	r.dropBody()
 	if r.buf != nil {
 		if cap(r.buf.in)+cap(r.buf.out) <= maxPooled {
 			r.p.buffers.Put(r.buf)

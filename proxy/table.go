@@ -63,6 +63,7 @@ type route struct {
 	generation uint64     // of the last change
 	overlay    *overlay   // weights set through the API, nil when the file's are in force
 	counts     *choices   // since the weights last changed
+	retry      retrying
 
 	bodyLimit config.Size // 0: the listener's
 }
