@@ -4,7 +4,7 @@
 #
 #   setup.sh tools        check Go, a C compiler and git
 #   setup.sh onnxruntime  bin/lib/libonnxruntime.so, out of an npm package
-#   setup.sh peers        strace, nginx and haproxy, that tests and comparisons use (apt)
+#   setup.sh peers        strace, curl, nginx and haproxy, that tests and comparisons use (apt)
 #   setup.sh dataset      the images that make models trains on (apt)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -82,7 +82,7 @@ apt_install() {
 
 peers() {
 	local missing=() name
-	for name in strace nginx haproxy; do
+	for name in strace curl nginx haproxy; do
 		have "$name" || missing+=("$name")
 	done
 	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
