@@ -22,6 +22,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,11 +76,14 @@ type Server struct {
 
 	refused refusals
 	streams *streams
+
+	started  atomic.Bool   // Serve was called
+	accepted chan struct{} // closed when it has returned
 }
 
 // New builds the server. An error means that two collectors describe the same metric.
 func New(o Options) (*Server, error) {
-	s := &Server{o: o, log: o.Log, streams: newStreams()}
+	s := &Server{o: o, log: o.Log, streams: newStreams(), accepted: make(chan struct{})}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -106,7 +110,10 @@ func New(o Options) (*Server, error) {
 
 // Serve answers requests on l until Shutdown: HTTP/1.1, and over TLS also HTTP/2. It returns nil after
 // a Shutdown.
+// It is called once.
 func (s *Server) Serve(l net.Listener) error {
+	s.started.Store(true)
+	defer close(s.accepted)
 	serve := s.http.Serve
 	if s.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
@@ -121,6 +128,14 @@ func (s *Server) Serve(l net.Listener) error {
 // cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
+	if err == nil && s.started.Load() {
+		// Serve may just have accepted a connection that net/http did not know of yet.
+		select {
+		case <-s.accepted:
+			err = s.http.Shutdown(ctx)
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		_ = s.http.Close() // the error that matters is that of Shutdown
 	}
