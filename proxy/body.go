@@ -82,7 +82,7 @@ func (r *request) upload(e *epConn) kind {
 
 // keepBody gives the buffer of an upload back unless another attempt may need it.
 func (r *request) keepBody() {
-	r.up.lost = r.up.lost || r.attempts >= r.route.retry.Attempts || !r.idempotent()
+	r.up.lost = r.up.lost || r.retries+1 >= r.route.retry.Attempts || !r.idempotent()
 	if r.up.lost {
 		r.dropBody()
 	}

@@ -247,3 +247,25 @@ func TestEdgeRetryCounts(t *testing.T) {
 		t.Errorf("weir_retries_total: %v, want %d", n, retries)
 	}
 }
+
+// TestEdgeRetryOfAnEndpointThatDied: the end of a kept-alive connection is tried again at the same endpoint, and
+// where nobody listens there any more, at another. The first is no attempt that counts.
+func TestEdgeRetryOfAnEndpointThatDied(t *testing.T) {
+	well := backendtest.NewServer(t, backendtest.Behaviour{Body: []byte("well")})
+	dead := newEndpoint(t, func(s *served) {
+		if s.n > 1 {
+			return // refused: below
+		}
+		s.request()
+		s.send(okResponse)
+		s.br.Peek(1) // the next request has arrived
+	})
+	r := start(t, setup{endpoints: []string{dead.addr, well.Addr()}, options: oneLoop, pool: "outlier: off\n"})
+	for range 6 {
+		cl := r.dial(t)
+		cl.send(post("/predict", "x", false))
+		if m := cl.answer("POST"); m.status() != 200 {
+			t.Errorf("%s %s", m.start, m.body)
+		}
+	}
+}

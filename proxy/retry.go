@@ -97,7 +97,7 @@ func (r *request) again(k kind) bool {
 func (r *request) mayRetry(k kind) bool {
 	rt := &r.route.retry
 	switch {
-	case !rt.on[k] || r.attempts >= rt.Attempts, r.sent || r.interim || r.up.lost:
+	case !rt.on[k] || r.retries+1 >= rt.Attempts, r.sent || r.interim || r.up.lost:
 		return false
 	case k != connectFailed && k != overloaded && !r.idempotent():
 		return false
