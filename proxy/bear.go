@@ -108,7 +108,7 @@ func (t *table) bearsLoad(name string) error {
 		return nil
 	}
 	return &ControlError{Status: 409, Code: "over_capacity",
-		Message: fmt.Sprintf("pool %s would get about %.3g requests/s at the present rate, and its %d usable endpoints are said to bear %.3g/s; force does it all the same",
+		Message: fmt.Sprintf("pool %s would get about %.3g requests/s at the present rate, and its usable endpoints (%d) are said to bear %.3g/s; force does it all the same",
 			name, gets, len(usable), bears)}
 }
 

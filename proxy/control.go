@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -41,11 +42,18 @@ func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
 	refuse := func(format string, args ...any) error {
 		return &ControlError{Status: 422, Code: "invalid_weights", Message: fmt.Sprintf("route "+r.cfg.Name+": "+format, args...)}
 	}
-	var set []config.Variant
 	var names []string
-	sum := 0.0
 	for _, v := range r.cfg.Split {
 		names = append(names, v.Pool)
+	}
+	for _, name := range slices.Sorted(maps.Keys(weights)) { // a slip in a name first, not what it left without a weight
+		if !slices.Contains(names, name) {
+			return nil, refuse("unknown variant %q (have %s)", name, strings.Join(names, ", "))
+		}
+	}
+	var set []config.Variant
+	sum := 0.0
+	for _, v := range r.cfg.Split {
 		w, ok := weights[v.Pool]
 		switch {
 		case !ok:
@@ -57,11 +65,6 @@ func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
 		}
 		sum += w
 		set = append(set, config.Variant{Pool: v.Pool, Weight: w})
-	}
-	for name := range weights {
-		if !slices.Contains(names, name) {
-			return nil, refuse("unknown variant %q (have %s)", name, strings.Join(names, ", "))
-		}
 	}
 	if sum == 0 {
 		return nil, refuse("the weights sum to 0: at least one must be above 0")

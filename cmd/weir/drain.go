@@ -35,8 +35,11 @@ func (c *cli) drain() *cobra.Command {
 		Args:              wantArgs(1, 2),
 		ValidArgsFunction: c.completePool,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("timeout") && (!wait || timeout <= 0) {
-				return usageError("--timeout %s: want more than 0, and --wait", timeout)
+			if cmd.Flags().Changed("timeout") && !wait {
+				return usageError("--timeout is how long to --wait, which is not given")
+			}
+			if timeout <= 0 {
+				return usageError("--timeout %s: want more than 0", timeout)
 			}
 			d, err := c.sendDrain(cmd.Context(), "drain", args, &flags)
 			if err != nil {

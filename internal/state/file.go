@@ -183,7 +183,7 @@ func acquire(path string, wait time.Duration) (*os.File, error) {
 			return lock, nil
 		}
 		if err == nil && !time.Now().Before(deadline) {
-			err = fmt.Errorf("another weir uses it (%s is locked); give this one a state.file of its own", path)
+			err = fmt.Errorf("another weir uses it (%s is locked); take over from it with serve --takeover, or give this one a state.file of its own", path)
 		}
 		if err != nil {
 			lock.Close()
