@@ -123,6 +123,11 @@ func (p *Proxy) swap(old, next *table) {
 		}
 		pl.Start()
 	}
+	for _, r := range next.routes {
+		if c := r.cfg.RateLimit; c != nil {
+			r.limit.keys.Configure(float64(c.Rate), c.Burst, p.sinceStart(time.Now()))
+		}
+	}
 	p.table.Store(next)
 	next.drain(true) // as before a restart; a reload begins and ends none
 	var stopping sync.WaitGroup

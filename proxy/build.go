@@ -191,9 +191,9 @@ func (t *table) count(v *variant) { t.live[variantKey{v.route, v.pool}] = v.live
 func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (*route, error) {
 	r := &route{cfg: c, fallback: -1}
 	if prev := old.route(c.Name); prev != nil {
-		r.retry = newRetrying(c.Retry, prev.retry.live)
+		r.retry, r.limit = newRetrying(c.Retry, prev.retry.live), newLimited(c.RateLimit, prev.limit)
 	} else {
-		r.retry = newRetrying(c.Retry, nil)
+		r.retry, r.limit = newRetrying(c.Retry, nil), newLimited(c.RateLimit, nil)
 	}
 	if c.Limits.Body != nil {
 		r.bodyLimit = *c.Limits.Body

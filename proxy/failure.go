@@ -20,6 +20,7 @@ const (
 	badExpectation
 	noEndpoint
 	overloaded
+	rateLimited
 	internal
 	// What an attempt can end in.
 	connectFailed
@@ -58,6 +59,7 @@ var failures = [...]failure{
 	badExpectation:  {status: 417, code: "expectation_failed", message: "the only expectation that can be met is 100-continue", outcome: balancer.Canceled},
 	noEndpoint:      {status: 503, code: "no_endpoint", message: "no endpoint can take this request", outcome: balancer.Canceled},
 	overloaded:      {status: 503, code: "overloaded", message: "all connections to the endpoint are in use", outcome: balancer.Canceled},
+	rateLimited:     {status: 429, code: "rate_limited", message: "too many requests: this route's rate limit is used up", outcome: balancer.Canceled},
 	internal:        {status: 500, code: "internal", message: "internal error", outcome: balancer.Canceled},
 	connectFailed:   {status: 502, code: "bad_gateway", message: "cannot connect to the endpoint", outcome: balancer.Connect},
 	resetByEndpoint: {status: 502, code: "bad_gateway", message: "the endpoint ended the connection before its answer was complete", outcome: balancer.Reset},

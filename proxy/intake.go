@@ -19,6 +19,7 @@ type intake struct {
 	msg   fasthttp.Request // its header; its body only where it is chunked
 	req   request
 	tried []*balancer.Endpoint // by the request under way, where it is sent again
+	key   []byte               // of its rate limit
 	entry telemetry.AccessEntry
 }
 

@@ -18,7 +18,7 @@ type collector struct {
 	p *Proxy
 
 	requests, duration, spillover, badRequests, retries, panics   *prometheus.Desc
-	retriesRefused                                                *prometheus.Desc
+	retriesRefused, rateLimited, rateCrowded                      *prometheus.Desc
 	attempts, attemptDuration                                     *prometheus.Desc
 	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
 	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
@@ -38,6 +38,8 @@ func (p *Proxy) Collector() prometheus.Collector {
 		spillover:           d("spillover_total", "Requests of a variant without a usable endpoint that went to another variant.", "route", "variant"),
 		badRequests:         d("bad_requests_total", "Requests refused because their head was not valid.", "reason"),
 		retries:             d("retries_total", "Attempts after the first of a request, by what the one before met; stale is a kept-alive connection that had ended.", "route", "reason"),
+		rateLimited:         d("rate_limited_total", "Requests refused by the route's rate limit.", "route"),
+		rateCrowded:         d("rate_limit_crowded_total", "Requests whose key found no place of its own because so many others are short of their burst: they shared a bucket.", "route"),
 		retriesRefused:      d("retry_budget_exhausted_total", "Retries that the route's budget did not allow.", "route"),
 		panics:              d("panics_total", "Requests that ended in a panic inside weir: each is a bug."),
 		attempts:            d("attempts_total", "Attempts at endpoints that ended, by how they ended.", "pool", "endpoint", "outcome"),
@@ -61,7 +63,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.panics, c.attempts, c.attemptDuration,
+		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.rateLimited, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
 		c.listenerFull, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
@@ -85,6 +87,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			count(c.retries, r.retry.live.counts[reason].Load(), r.cfg.Name, retryReason[reason])
 		}
 		count(c.retriesRefused, r.retry.live.exhausted.Load(), r.cfg.Name)
+		if r.limit != nil {
+			count(c.rateLimited, r.limit.refused.Load(), r.cfg.Name)
+			count(c.rateCrowded, r.limit.keys.Crowded(), r.cfg.Name)
+		}
 		for i, v := range r.split.Variants() {
 			c.variant(r.variants[i], count, ch)
 			gauge(c.variantWeight, v.Weight, r.cfg.Name, r.variants[i].pool)

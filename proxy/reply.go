@@ -33,6 +33,9 @@ func (r *request) appendReply(b []byte, f *failure) []byte {
 	if f.status == fasthttp.StatusMethodNotAllowed {
 		b = append(b, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
 	}
+	if r.kind == rateLimited {
+		b = appendRetryAfter(b, r.retryAfter)
+	}
 	b = strconv.AppendInt(append(b, "Content-Length: "...), int64(len(body)), 10)
 	b = r.appendOwn(append(b, "\r\n"...))
 	if !r.isHead {

@@ -53,7 +53,8 @@ type request struct {
 	bytesOut  int64
 	connect   time.Duration
 	firstByte time.Duration
-	// retryAfter is what the endpoint of the last attempt asked for, 0 where it is not asked again.
+	// retryAfter is what the endpoint of the last attempt asked for, 0 where it is not asked again; of a
+	// request beyond its rate limit, what the client is told.
 	retryAfter time.Duration
 
 	buf     *buffers
@@ -139,6 +140,9 @@ func (r *request) admit() kind {
 	}
 	if r.fields.length > r.bodyLimit {
 		return bodyTooLarge
+	}
+	if l := r.route.limit; l != nil && !l.admits(r) {
+		return rateLimited
 	}
 	return success
 }

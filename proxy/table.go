@@ -64,6 +64,7 @@ type route struct {
 	overlay    *overlay   // weights set through the API, nil when the file's are in force
 	counts     *choices   // since the weights last changed
 	retry      retrying
+	limit      *limited // nil: none
 
 	bodyLimit config.Size // 0: the listener's
 }
