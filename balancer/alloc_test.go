@@ -50,3 +50,22 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations when spilling over, want none", n)
 	}
 }
+
+// TestDoneAllocatesNothing while somebody judges, whatever the outcome; only a failure too many may.
+func TestDoneAllocatesNothing(t *testing.T) {
+	p := NewPool(watched(3, nil), nil, PoolOptions{})
+	p.Start()
+	defer p.Stop()
+	for _, e := range p.endpoints {
+		e.latency.Record(1)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, o := range []Outcome{Status, Reset, Connect, Timeout, Success, Canceled} {
+			e := p.endpoints[0]
+			e.inflight.Add(1)
+			e.Done(o, 1)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}

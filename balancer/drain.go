@@ -1,6 +1,10 @@
 package balancer
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // line is what pools of one name hand on, from each to the one that is built from it.
 type line struct {
@@ -8,6 +12,11 @@ type line struct {
 	draining atomic.Bool // the whole pool; its endpoints share it
 	// inForce is the pool started last. A drain reaches it whichever pool of the line is told.
 	inForce atomic.Pointer[Pool]
+
+	judging   sync.Mutex  // guards what outlier detection knows, and which pool of the line is in force
+	tick      time.Time   // when the interval of failure percentages ends; guarded by judging
+	panicking atomic.Bool // whether the pool in force uses ejected endpoints
+	toldPanic atomic.Bool // what the log knows of it
 }
 
 // Drain begins or ends the drain of the whole pool. While it drains it gets no new requests
@@ -63,7 +72,7 @@ func (p *Pool) refreshLine() {
 
 // Draining reports whether the endpoint gets no new requests because it drains, by itself or
 // because its pool does.
-func (e *Endpoint) Draining() bool { return e.drains.Load() || e.poolDrains.Load() }
+func (e *Endpoint) Draining() bool { return e.drains.Load() || e.line.draining.Load() }
 
 // DrainsItself reports whether the endpoint drains by itself, whatever its pool does.
 func (e *Endpoint) DrainsItself() bool { return e.drains.Load() }

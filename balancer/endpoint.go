@@ -33,8 +33,8 @@ type Endpoint struct {
 	down   atomic.Bool   // what the probes say; written with mu held
 	drains atomic.Bool   // by itself
 	addrs  atomic.Pointer[[]netip.AddrPort]
-	// poolDrains is the flag of the pool, that is of its line, which the endpoint never leaves.
-	poolDrains *atomic.Bool
+	line   *line // that of its pools, which the endpoint never leaves
+	trust  trust
 
 	mu     sync.Mutex // held off the request path only
 	owner  *Pool      // the pool started last; it alone may change what follows
@@ -59,8 +59,9 @@ type lookup struct {
 }
 
 // newEndpoint returns the endpoint of an address, not resolved yet unless it is an IP address.
-func newEndpoint(pool, address string, weight float64, poolDrains *atomic.Bool) *Endpoint {
-	e := &Endpoint{Pool: pool, Address: address, poolDrains: poolDrains, found: make(chan struct{})}
+func newEndpoint(pool, address string, weight float64, l *line) *Endpoint {
+	e := &Endpoint{Pool: pool, Address: address, line: l, found: make(chan struct{})}
+	e.trust.tenths.Store(allTenths)
 	e.setWeight(weight)
 	host, port, err := splitAddress(address)
 	if err != nil {
@@ -94,13 +95,22 @@ func (e *Endpoint) Weight() float64 { return math.Float64frombits(e.weight.Load(
 
 func (e *Endpoint) setWeight(w float64) { e.weight.Store(math.Float64bits(w)) }
 
-// EffectiveWeight returns the weight by which the endpoint is picked now: Weight, or 0
-// while it is not usable, as when it drains.
+// EffectiveWeight returns the weight by which the endpoint is picked now: Weight, tenths of it for
+// a while after it became usable (slow start, or the end of an ejection), or 0 while it is not
+// usable, as when it drains.
 func (e *Endpoint) EffectiveWeight() float64 {
 	if !e.Usable() {
 		return 0
 	}
-	return e.Weight()
+	return e.scaled(e.Weight())
+}
+
+// scaled returns the part of weight w that the endpoint has now.
+func (e *Endpoint) scaled(w float64) float64 {
+	if n := e.trust.tenths.Load(); n < allTenths {
+		return w * float64(n) / allTenths
+	}
+	return w
 }
 
 // Inflight returns how many attempts were picked for the endpoint and have not ended.
@@ -110,9 +120,13 @@ func (e *Endpoint) Inflight() int64 { return e.inflight.Load() }
 // it: there are none, or none ended yet, or they succeed. A drain is no matter of health.
 func (e *Endpoint) Healthy() bool { return e.addrs.Load() != nil && !e.down.Load() }
 
-// Usable reports whether the endpoint may be picked. Whatever may come to revive endpoints when too
-// few are left, it never revives those that drain: an operator wants them empty.
-func (e *Endpoint) Usable() bool { return e.Healthy() && !e.Draining() }
+// Usable reports whether the endpoint may be picked: it is healthy, does not drain, and is not ejected
+// unless its pool panics. A panic never revives endpoints that drain: an operator wants them empty.
+func (e *Endpoint) Usable() bool { return e.usable(e.line.panicking.Load()) }
+
+func (e *Endpoint) usable(panicking bool) bool {
+	return e.Healthy() && !e.Draining() && (panicking || !e.Ejected())
+}
 
 // Resolved reports whether an address is known. One that was known once stays known.
 func (e *Endpoint) Resolved() bool { return e.addrs.Load() != nil }
@@ -158,6 +172,9 @@ func (e *Endpoint) Done(o Outcome, d time.Duration) {
 	e.inflight.Add(-1)
 	e.ended[o].Add(1)
 	e.latency.Record(d)
+	if c := e.trust.watch.Load(); c != nil {
+		e.weigh(c, o, d)
+	}
 }
 
 // ProbeError returns why the last probe that failed did, "" when the endpoint is healthy

@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,7 +64,7 @@ func TestAddressesThatAreNoNames(t *testing.T) {
 		"[fe80::1%eth0]:8001":     "[fe80::1%eth0]:8001",
 		"models.example.com:8001": "",
 	} {
-		e := newEndpoint("blue", address, 1, new(atomic.Bool))
+		e := newEndpoint("blue", address, 1, new(line))
 		got := ""
 		if addrs := e.Addrs(); len(addrs) == 1 {
 			got = addrs[0].String()
@@ -84,7 +83,7 @@ func TestABadAddressIsNeverUsableAndSaysWhy(t *testing.T) {
 		"127.0.0.1:0":     `address "127.0.0.1:0": the port is not a number from 1 to 65535`,
 		"127.0.0.1:70000": `address "127.0.0.1:70000": the port is not a number from 1 to 65535`,
 	} {
-		e := newEndpoint("blue", address, 1, new(atomic.Bool))
+		e := newEndpoint("blue", address, 1, new(line))
 		if e.Usable() || e.ResolveError() != want {
 			t.Errorf("%s: usable %v, error %q; want %q", address, e.Usable(), e.ResolveError(), want)
 		}

@@ -19,8 +19,9 @@ type picker interface {
 
 // selection is the usable part of a pool at one moment. It is never changed.
 type selection struct {
-	members []member
-	picker  picker // nil with fewer than two members
+	members   []member
+	panicking bool   // ejected endpoints are among them
+	picker    picker // nil with fewer than two members
 }
 
 // newSelection builds the policy over members. turn is what round robin counts on.

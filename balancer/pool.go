@@ -1,6 +1,6 @@
 // Package balancer decides who gets a request: Split chooses the variant of a route, by
 // chance or by subject, and Pool picks one of its endpoints by policy. Probes, name
-// resolution and counters keep the picture current.
+// resolution, what requests meet (outlier detection) and counters keep the picture current.
 //
 // Choosing and picking take no lock and allocate nothing. Everything they read is immutable
 // and replaced as a whole (Split, the selection of a Pool), or an atomic of an Endpoint.
@@ -43,8 +43,8 @@ type PoolOptions struct {
 	// Warn is told in Log's stead what an operator should look at: an endpoint that became
 	// unhealthy, a name that does not resolve. nil leaves it to Log.
 	Warn func(format string, args ...any)
-	// Changed is called after Start whenever the health or the addresses of an endpoint
-	// changed, when Pick heeds it already; nil is nobody. It is called from several
+	// Changed is called after Start whenever the health or the addresses of an endpoint changed, or
+	// it was ejected or readmitted, when Pick heeds it already; nil is nobody. It is called from several
 	// goroutines at once, and must not call Start or Stop.
 	Changed func(*Pool)
 	// Health is called after Start when Endpoint.Healthy changed, when Pick heeds it already, and
@@ -53,6 +53,10 @@ type PoolOptions struct {
 	// goroutines at once. No lock is held that Pick or any method but Resolve could need; Stop waits
 	// for it, so that it must not wait for anybody who may be calling Start or Stop.
 	Health func(e *Endpoint, healthy bool, why string)
+	// Ejected is called after Start when Endpoint.Ejected changed, under the rules of Health: told why,
+	// and until when the endpoint is ejected; the zero time when it is readmitted. It runs in a goroutine
+	// of the pool, never in that of a caller of Done, Drain or Start.
+	Ejected func(e *Endpoint, ejected bool, why string, until time.Time)
 }
 
 // Pool is a named set of endpoints and the policy that picks among those that are usable.
@@ -72,8 +76,11 @@ type Pool struct {
 
 	stop    context.CancelFunc // nil when not started
 	running sync.WaitGroup
-	timing  sync.Mutex // guards timers
+	timing  sync.Mutex // guards what follows
 	timers  map[*Endpoint]*time.Timer
+	tending bool        // between Start and Stop
+	tender  *time.Timer // runs tend; nil until there is something to come
+	tendAt  time.Time   // when; zero when that is not planned
 }
 
 // NewPool builds the pool of c. It reuses the endpoints of prev that have the same address,
@@ -96,7 +103,7 @@ func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
 	for _, ec := range c.Endpoints {
 		e := known[ec.Address]
 		if e == nil {
-			e = newEndpoint(c.Name, ec.Address, ec.Weight, &p.line.draining)
+			e = newEndpoint(c.Name, ec.Address, ec.Weight, p.line)
 			if o.NewTransport != nil {
 				e.Transport = o.NewTransport(e)
 			}
@@ -124,7 +131,7 @@ func (p *Pool) Config() config.Pool { return p.config }
 func (p *Pool) Endpoints() []*Endpoint { return slices.Clone(p.endpoints) }
 
 // UsableEndpoints returns the endpoints that Pick chooses among, in file order: healthy, not
-// draining, and of weight > 0 here.
+// draining, not ejected unless the pool panics, and of weight > 0 here.
 func (p *Pool) UsableEndpoints() []*Endpoint {
 	var out []*Endpoint
 	for _, m := range p.selection.Load().members {
@@ -136,8 +143,14 @@ func (p *Pool) UsableEndpoints() []*Endpoint {
 // Usable reports whether Pick would find an endpoint. It is one atomic load.
 func (p *Pool) Usable() bool { return len(p.selection.Load().members) > 0 }
 
+// Panicking reports whether ejected endpoints are used all the same, because fewer than
+// config.Pool.PanicThreshold percent of those that are healthy and do not drain are not ejected,
+// or none is. Those that are unhealthy or drain are never used. It is one atomic load.
+func (p *Pool) Panicking() bool { return p.selection.Load().panicking }
+
 // Pick returns an endpoint by policy among the usable ones of weight > 0, not one of tried
-// unless all were tried; nil when none is usable. The endpoint counts as one more in flight
+// unless all of those were tried: then it picks among them as if none was, rather than an endpoint
+// that is ejected, unhealthy or drains. nil when none is usable. The endpoint counts as one more in flight
 // from now on, before there is a connection, until its Done is called.
 //
 // It takes no lock and allocates nothing. tried is not kept, but the compiler moves it to
@@ -156,22 +169,22 @@ func (p *Pool) Pick(tried []*Endpoint) *Endpoint {
 func (p *Pool) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
-	var recovered []*Endpoint
-	for _, m := range p.members {
-		if m.e.adopt(p, m.weight) {
-			recovered = append(recovered, m.e)
-		}
-	}
-	p.line.inForce.Store(p)
+	p.timing.Lock()
+	p.timers, p.tending = map[*Endpoint]*time.Timer{}, true
+	p.timing.Unlock()
+	recovered, readmitted := p.takeOver()
 	p.refresh() // health and drains may have changed since NewPool
-	if len(recovered) > 0 {
+	if len(recovered)+len(readmitted) > 0 {
 		p.running.Go(func() { // the caller may hold locks that the callback needs
 			for _, e := range recovered {
 				p.tell(e, true, "it is not probed any more")
 			}
+			for _, e := range readmitted {
+				p.tellEjection(e)
+			}
 		})
 	}
-	p.timers = map[*Endpoint]*time.Timer{}
+	p.plan()
 	for _, e := range p.endpoints {
 		if p.probes() {
 			p.keepProbing(ctx, e)
@@ -194,18 +207,41 @@ func (p *Pool) Stop() {
 
 // refresh replaces the selection by what is usable now.
 func (p *Pool) refresh() {
+	if p.reselect() {
+		p.tendIn(tendGap) // it logs: the caller may hold locks that the log needs
+	}
+}
+
+// reselect does what refresh says, and reports whether a panic of the pool in force began or ended.
+func (p *Pool) reselect() (turned bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var n census
+	for _, m := range p.members {
+		if m.weight > 0 {
+			n.count(m.e)
+		}
+	}
+	panicking := n.panics(p.config.PanicThreshold)
+	p.line.judging.Lock() // so that a pool that is being replaced does not write after the next one
+	if p.line.inForce.Load() == p {
+		turned = p.line.panicking.Swap(panicking) != panicking
+	}
+	p.line.judging.Unlock()
 	usable := make([]member, 0, len(p.members))
 	for _, m := range p.members {
-		if m.weight > 0 && m.e.Usable() {
+		if m.weight > 0 && m.e.usable(panicking) {
+			m.weight = m.e.scaled(m.weight)
 			usable = append(usable, m)
 		}
 	}
-	if now := p.selection.Load(); now != nil && slices.Equal(now.members, usable) {
-		return
+	if now := p.selection.Load(); now != nil && now.panicking == panicking && slices.Equal(now.members, usable) {
+		return turned
 	}
-	p.selection.Store(newSelection(p.config.Policy, usable, &p.line.turn))
+	s := newSelection(p.config.Policy, usable, &p.line.turn)
+	s.panicking = panicking
+	p.selection.Store(s)
+	return turned
 }
 
 // changed lets Pick and the owner's callback know of a change of an endpoint.
@@ -244,12 +280,42 @@ func (p *Pool) warnf(format string, args ...any) {
 	p.logf(format, args...)
 }
 
-// adopt makes p the pool whose configuration holds for e and whose loops may change it, and reports
-// whether that alone made e healthy.
-func (e *Endpoint) adopt(p *Pool, weight float64) (recovered bool) {
+// takeOver makes p the pool in force, whose configuration holds for its endpoints, and returns those
+// that this alone made healthy, and those that it readmitted.
+func (p *Pool) takeOver() (recovered, readmitted []*Endpoint) {
+	l := p.line
+	l.judging.Lock()
+	defer l.judging.Unlock()
+	now := time.Now()
+	for _, m := range p.members {
+		was := m.e.adopt(p, m.weight)
+		joins := was.unowned && l.inForce.Load() != nil
+		if was.unhealthy {
+			recovered = append(recovered, m.e)
+		}
+		if joins || was.unhealthy {
+			p.rise(m.e, now)
+		}
+		if p.expectOutcomes(m.e, p.config.Outlier, now) {
+			readmitted = append(readmitted, m.e)
+		}
+	}
+	l.inForce.Store(p)
+	return recovered, readmitted
+}
+
+// before is what an endpoint was until a pool took it over.
+type before struct {
+	unowned   bool // no pool had it
+	unhealthy bool // and is not any more: nobody probes it now
+}
+
+// adopt makes p the pool whose configuration holds for e and whose loops may change it.
+func (e *Endpoint) adopt(p *Pool, weight float64) (was before) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.owner == nil {
+		was.unowned = true
 		e.told = e.Healthy() // what it is to begin with is no change; without an owner nobody tells
 	}
 	e.owner = p
@@ -258,8 +324,9 @@ func (e *Endpoint) adopt(p *Pool, weight float64) (recovered bool) {
 	if p.probes() {
 		probe = p.config.Probe
 	}
-	before := e.Healthy()
+	healthy := e.Healthy()
 	e.health.expect(probe)
 	e.down.Store(e.health.down)
-	return !before && e.Healthy()
+	was.unhealthy = !healthy && e.Healthy()
+	return was
 }

@@ -48,7 +48,7 @@ func (p *Pool) probeIn(ctx context.Context, e *Endpoint, d time.Duration) {
 	})
 }
 
-// stopTimers ends what probeIn began, once its context is done.
+// stopTimers ends what probeIn and tendIn began, once the context of probes is done.
 func (p *Pool) stopTimers() {
 	p.timing.Lock()
 	defer p.timing.Unlock()
@@ -58,6 +58,10 @@ func (p *Pool) stopTimers() {
 		}
 	}
 	clear(p.timers)
+	p.tending = false
+	if p.tender != nil && p.tender.Stop() {
+		p.running.Done()
+	}
 }
 
 // probe asks e once, at all its addresses at the same time. One good answer is enough,
@@ -111,6 +115,9 @@ func (p *Pool) observe(e *Endpoint, err error) {
 	e.mu.Unlock()
 	if !changed {
 		return
+	}
+	if err == nil {
+		p.recovered(e)
 	}
 	p.changed()
 	if err != nil {

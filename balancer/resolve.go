@@ -97,6 +97,9 @@ func (p *Pool) resolve(ctx context.Context, e *Endpoint) error {
 	if after := e.Addrs(); !slices.Equal(before, after) {
 		p.logf("endpoint %s of pool %s resolves to %v", e.Address, e.Pool, after)
 		if owner != nil {
+			if before == nil {
+				owner.recovered(e)
+			}
 			owner.changed()
 			if before == nil {
 				owner.tell(e, true, fmt.Sprintf("it resolves to %v", after))
