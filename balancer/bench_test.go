@@ -124,3 +124,39 @@ func BenchmarkRefresh(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOutlier is one pick and its end without outlier detection, with it, and while the endpoint
+// fails now and then.
+func BenchmarkOutlier(b *testing.B) {
+	for _, name := range []string{"off", "on", "failing"} {
+		c := watched(3, nil)
+		if name == "off" {
+			c.Outlier = nil
+		}
+		p := NewPool(c, nil, PoolOptions{})
+		p.Start()
+		ends := [4]Outcome{}
+		if name == "failing" {
+			ends[0] = Status
+		}
+		b.Run(name+"/alone", func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				p.Pick(nil).Done(ends[i/3%4], 1)
+				i++
+			}
+		})
+		b.Run(name+"/parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				i := 0
+				for pb.Next() {
+					p.Pick(nil).Done(ends[i/3%4], 1)
+					i++
+				}
+			})
+		})
+		p.Stop()
+	}
+}
