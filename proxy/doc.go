@@ -3,9 +3,11 @@
 //
 // The path of a request, in the order of the files:
 //
-//	listener.go  accept → conn.go  one client connection; fasthttp parses its heads
+//	listener.go  accept → conn.go  one client connection → intake.go  fasthttp parses its heads
 //	request.go   check → match → admit → choose → attempt → account: one straight function
+//	limit.go     whether the request's key is within its rate
 //	attempt.go   one exchange with one endpoint, over transport.go (its connections)
+//	retry.go     whether there is another attempt, where, and when
 //	head.go      request and response heads, byte for byte        body.go  bodies, relayed
 //	watch.go     one sweep for all timeouts and for clients that went away
 //
