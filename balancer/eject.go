@@ -249,3 +249,26 @@ func (p *Pool) tellEjection(e *Endpoint) {
 		p.options.Ejected(e, !now.until.IsZero(), now.why, now.until)
 	}
 }
+
+// PickEjected returns an endpoint for a request that all usable ones have failed, and counts it in flight as Pick
+// does: an ejected one that passes its probes and does not drain, not one of tried. It is nil while there is a
+// usable one that was not tried, or no such endpoint.
+func (p *Pool) PickEjected(tried []*Endpoint) *Endpoint {
+	var picked *Endpoint
+	for _, m := range p.members {
+		e := m.e
+		if m.weight <= 0 || slices.Contains(tried, e) {
+			continue
+		}
+		if e.Usable() {
+			return nil
+		}
+		if e.Ejected() && e.Healthy() && !e.Draining() && (picked == nil || e.EjectedUntil().Before(picked.EjectedUntil())) {
+			picked = e // the one that has been away for longest
+		}
+	}
+	if picked != nil {
+		picked.inflight.Add(1)
+	}
+	return picked
+}

@@ -387,3 +387,36 @@ func TestEjectionsUnderConcurrency(t *testing.T) {
 		t.Errorf("%d ejections, want many", ejected)
 	}
 }
+
+func TestPickEjected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(watched(4, nil), nil, PoolOptions{})
+		p.Start()
+		defer p.Stop()
+		e := p.endpoints
+		end(e[0], 5, Reset, 0)
+		wait(time.Second)
+		end(e[1], 5, Reset, 0)
+		want := func(what string, want *Endpoint, tried ...*Endpoint) {
+			t.Helper()
+			got := p.PickEjected(tried)
+			if got != want {
+				t.Errorf("%s: got %v, want %v", what, got, want)
+			}
+			if got == nil {
+				return
+			}
+			if n := got.Inflight(); n != 1 {
+				t.Errorf("%s: %d in flight, want 1", what, n)
+			}
+			got.Done(Success, 0)
+		}
+		want("nothing was tried", nil)
+		want("a usable one is left", nil, e[2])
+		want("all usable ones were tried", e[0], e[2], e[3])
+		want("and the ejected one that was away for longest", e[1], e[2], e[3], e[0])
+		want("everything was tried", nil, e...)
+		p.DrainEndpoint(e[0].Address, true)
+		want("it drains", e[1], e[2], e[3])
+	})
+}

@@ -135,6 +135,7 @@ func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 		Spread:       time.Duration(endpoints) * probeSpread,
 		Resolve:      p.options.Resolve,
 		Health:       p.options.Health,
+		Ejected:      p.options.Ejected,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },
 		Warn:         func(format string, args ...any) { p.log.Warn(fmt.Sprintf(format, args...)) },
 	}

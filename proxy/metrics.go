@@ -22,7 +22,7 @@ type collector struct {
 	attempts, attemptDuration                                     *prometheus.Desc
 	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
 	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
-	listenerFull                                                  *prometheus.Desc
+	listenerFull, ejections, spared                               *prometheus.Desc
 	generation, reloadOK, reloadTime                              *prometheus.Desc
 }
 
@@ -48,6 +48,8 @@ func (p *Proxy) Collector() prometheus.Collector {
 		endpointWeight:      d("endpoint_weight", "Weight of an endpoint as used now; 0 while it takes no new requests.", "pool", "endpoint"),
 		inflight:            d("endpoint_inflight", "Attempts under way at an endpoint.", "pool", "endpoint"),
 		healthy:             d("endpoint_healthy", "1 while the endpoint's probes succeed, else 0.", "pool", "endpoint"),
+		ejections:           d("endpoint_ejections_total", "Times the endpoint was ejected as an outlier.", "pool", "endpoint"),
+		spared:              d("endpoint_ejections_spared_total", "Times the endpoint was due to be ejected and stayed, because too many were or it was the last.", "pool", "endpoint"),
 		ejected:             d("endpoint_ejected", "1 while the endpoint is ejected as an outlier, else 0.", "pool", "endpoint"),
 		connections:         d("connections", "Connections open from clients."),
 		listenerFull:        d("listener_full_total", "Times a listener reached its limit of connections: further clients wait until one ends.", "listener"),
@@ -65,7 +67,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.rateLimited, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
-		c.listenerFull, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
+		c.listenerFull, c.ejections, c.spared, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
 		ch <- d
 	}
@@ -142,7 +144,9 @@ func (c *collector) endpoint(e *balancer.Endpoint, count func(*prometheus.Desc, 
 	gauge(c.endpointWeight, e.EffectiveWeight(), e.Pool, e.Address)
 	gauge(c.inflight, float64(e.Inflight()), e.Pool, e.Address)
 	gauge(c.healthy, bit(e.Healthy()), e.Pool, e.Address)
-	gauge(c.ejected, 0, e.Pool, e.Address)
+	gauge(c.ejected, bit(e.Ejected()), e.Pool, e.Address)
+	count(c.ejections, e.Ejections(), e.Pool, e.Address)
+	count(c.spared, e.Spared(), e.Pool, e.Address)
 	open, _ := e.Transport.(*transport).connections()
 	gauge(c.endpointConnections, float64(open), e.Pool, e.Address)
 }

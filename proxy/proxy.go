@@ -43,6 +43,8 @@ type Options struct {
 	Commit func(state.Change, *state.Document) (after func())
 	// Health, where not nil, is told when an endpoint's health has changed.
 	Health func(e *balancer.Endpoint, healthy bool, why string)
+	// Ejected, where not nil, is told when an endpoint was ejected as an outlier, until when, and when it came back.
+	Ejected func(e *balancer.Endpoint, ejected bool, why string, until time.Time)
 
 	hook func() // called for each admitted request, for tests of what must not end the process
 }

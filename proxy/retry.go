@@ -144,8 +144,12 @@ func (r *request) pickAgain() bool {
 	}
 	r.retries++
 	r.in.tried = append(r.in.tried, r.last)
-	before := r.last
-	if r.endpoint = r.pool().Pick(r.in.tried); r.endpoint == nil {
+	before, pool := r.last, r.pool()
+	// Where every usable endpoint has failed, one that is ejected is a better bet than the same again.
+	if r.endpoint = pool.PickEjected(r.in.tried); r.endpoint == nil {
+		r.endpoint = pool.Pick(r.in.tried)
+	}
+	if r.endpoint == nil {
 		return false
 	}
 	r.last = r.endpoint

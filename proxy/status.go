@@ -85,6 +85,9 @@ type EndpointStatus struct {
 	Connections     int     `json:"connections"`
 	Healthy         bool    `json:"healthy"`
 	Ejected         bool    `json:"ejected"`
+	Ejection        string  `json:"ejection,omitempty"`      // why it is ejected
+	EjectedUntil    string  `json:"ejected_until,omitempty"` // RFC 3339
+	Ejections       uint64  `json:"ejections"`               // since it was first configured
 	Draining        bool    `json:"draining"`
 	Requests        uint64  `json:"requests"`
 	Errors          uint64  `json:"errors"`
@@ -113,6 +116,9 @@ func (p *Proxy) Status() Status {
 		for _, e := range ps.Endpoints {
 			if !e.Healthy {
 				s.Reasons = append(s.Reasons, "pool "+ps.Name+": endpoint "+e.Address+" is not healthy: "+e.Probe)
+			}
+			if e.Ejected {
+				s.Reasons = append(s.Reasons, "pool "+ps.Name+": endpoint "+e.Address+" is ejected until "+e.EjectedUntil+": "+e.Ejection)
 			}
 		}
 	}
@@ -187,7 +193,10 @@ func poolStatus(pl *pool) PoolStatus {
 	for _, e := range pl.Endpoints() {
 		es := EndpointStatus{
 			Address: e.Address, Weight: e.Weight(), EffectiveWeight: e.EffectiveWeight(), Inflight: e.Inflight(),
-			Healthy: e.Healthy(), Draining: e.Draining(), Requests: e.Requests(), Errors: e.Errors(), Probe: e.ProbeError(),
+			Healthy: e.Healthy(), Draining: e.Draining(), Ejected: e.Ejected(), Ejections: e.Ejections(), Requests: e.Requests(), Errors: e.Errors(), Probe: e.ProbeError(),
+		}
+		if es.Ejected {
+			es.Ejection, es.EjectedUntil = e.EjectionReason(), e.EjectedUntil().UTC().Format(time.RFC3339)
 		}
 		if why := e.ResolveError(); why != "" && es.Probe == "" {
 			es.Probe = why

@@ -31,7 +31,7 @@ const (
 func eventTypes() []string {
 	return []string{
 		"change\tweights, drains or the configuration changed", "ramp\ta ramp started, finished or stopped",
-		"health\tan endpoint became healthy or unhealthy", "reload_failed\ta configuration was rejected",
+		"health\tan endpoint became healthy or unhealthy", "ejection\tan endpoint was ejected as an outlier, or came back", "reload_failed\ta configuration was rejected",
 	}
 }
 
@@ -40,7 +40,7 @@ func (c *cli) events() *cobra.Command {
 	var since string
 	cmd := &cobra.Command{
 		Use: "events", Short: "Show what happens, as it happens", Args: noArgs(""),
-		Long: "Print every change of routing, step of a ramp, change of health and rejected reload, a line each, until\n" +
+		Long: "Print every change of routing, step of a ramp, change of health, ejection and rejected reload, a line each, until\n" +
 			"interrupted. When the connection ends it connects again and goes on with the event after the last one;\n" +
 			"where weir does not know those any more, as after a restart, it says that some are lost. --since does the\n" +
 			"same by the id of an event, which is printed at the end.\n\n" +
@@ -50,7 +50,7 @@ func (c *cli) events() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, t := range types {
 				if !slices.ContainsFunc(eventTypes(), func(known string) bool { return strings.HasPrefix(known, t+"\t") }) {
-					return usageError("unknown type of events %q (have change, ramp, health, reload_failed)", t)
+					return usageError("unknown type of events %q (have change, ramp, health, ejection, reload_failed)", t)
 				}
 			}
 			api, err := c.client()
@@ -63,7 +63,7 @@ func (c *cli) events() *cobra.Command {
 			return f.run(ctx)
 		},
 	}
-	cmd.Flags().StringSliceVar(&types, "types", nil, "only events of these types: change, ramp, health, reload_failed")
+	cmd.Flags().StringSliceVar(&types, "types", nil, "only events of these types: change, ramp, health, ejection, reload_failed")
 	cmd.Flags().StringVar(&since, "since", "", "begin after the event with this id")
 	_ = cmd.RegisterFlagCompletionFunc("types", cobra.FixedCompletions(eventTypes(), cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
 	_ = cmd.RegisterFlagCompletionFunc("since", cobra.NoFileCompletions)                                                  // likewise

@@ -23,6 +23,14 @@ func TestEventText(t *testing.T) {
 		},
 		{"health", `{"pool":"blue","endpoint":"127.0.0.1:8001","healthy":true,"why":""}`, "15:04:05  health  endpoint 127.0.0.1:8001 of pool blue is healthy"},
 		{
+			"ejection", `{"pool":"blue","endpoint":"127.0.0.1:8001","ejected":true,"why":"5 failures in a row: reset","until":"2026-03-04T13:04:35Z"}`,
+			"15:04:05  ejection  endpoint 127.0.0.1:8001 of pool blue is ejected until 15:04:35: 5 failures in a row: reset",
+		},
+		{
+			"ejection", `{"pool":"blue","endpoint":"127.0.0.1:8001","ejected":false,"why":"its ejection is over"}`,
+			"15:04:05  ejection  endpoint 127.0.0.1:8001 of pool blue takes requests again: its ejection is over",
+		},
+		{
 			"ramp", `{"route":"predict","state":"started","to":[{"pool":"blue","weight":1},{"pool":"green","weight":9}],"ends":"2026-03-04T13:09:05Z","by":"ops 10.0.0.7"}`,
 			"15:04:05  ramp    predict: on its way to blue=1 green=9, there at 15:09:05 (in 5m), by ops 10.0.0.7",
 		},

@@ -22,6 +22,8 @@ func (e *event) text(now time.Time, colours bool) string {
 		}
 	case "health":
 		what, colour, err = healthText(e.data)
+	case "ejection":
+		what, colour, err = ejectionText(e.data, now)
 	case "ramp":
 		what, colour, err = rampEventText(e.data, now)
 	case "reload_failed":
@@ -41,6 +43,20 @@ func (e *event) text(now time.Time, colours bool) string {
 		return line
 	}
 	return paint(line, colour, colours)
+}
+
+func ejectionText(data string, now time.Time) (text, colour string, err error) {
+	var e struct {
+		Pool, Endpoint, Why string
+		Ejected             bool
+		Until               time.Time
+	}
+	err = json.Unmarshal([]byte(data), &e)
+	text, colour = drained(e.Pool, e.Endpoint)+" takes requests again", green
+	if e.Ejected {
+		text, colour = drained(e.Pool, e.Endpoint)+" is ejected until "+shortTime(e.Until, now), red
+	}
+	return text + ": " + e.Why, colour, err
 }
 
 func healthText(data string) (text, colour string, err error) {

@@ -26,7 +26,12 @@ import (
 // program is the path of the weir that TestMain built; the tests of this folder run it as a process.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(func() int { return buildAndRun(m) })) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(modelAddress); address != "" {
+		os.Exit(serveModel(address))
+	}
+	os.Exit(enginetest.Run(func() int { return buildAndRun(m) }))
+}
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "weir-test-")

@@ -133,6 +133,9 @@ func (v *view) poolsListing() *listing {
 			if e.Probe != "" {
 				l.note(e.Probe, red)
 			}
+			if e.Ejection != "" {
+				l.note("ejected until "+e.EjectedUntil+": "+e.Ejection, red)
+			}
 		}
 	}
 	return l

@@ -66,10 +66,11 @@ func (tr *traffic) one(client *http.Client) {
 	resp, err := client.Post("http://"+tr.address+"/predict", "application/json", strings.NewReader(`{"features":[1,2,3]}`))
 	why := ""
 	if err == nil {
-		_, err = io.Copy(io.Discard, resp.Body)
+		var body []byte
+		body, err = io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if resp.StatusCode != 200 {
-			why = resp.Status
+			why = resp.Status + ": " + string(body)
 		}
 	}
 	tr.mu.Lock()
@@ -96,7 +97,7 @@ func (tr *traffic) end(windows []window) {
 	close(tr.stop)
 	tr.workers.Wait()
 	if len(tr.failed) > 0 {
-		tr.t.Errorf("%d of %d requests failed: %.3q", len(tr.failed), len(tr.failed)+len(tr.answers), tr.failed[:min(3, len(tr.failed))])
+		tr.t.Errorf("%d of %d requests failed: %q", len(tr.failed), len(tr.failed)+len(tr.answers), tr.failed[:min(3, len(tr.failed))])
 	}
 	within, wrong := 0, 0
 	for _, a := range tr.answers {
@@ -112,7 +113,7 @@ func (tr *traffic) end(windows []window) {
 		}
 	}
 	tr.t.Logf("%d requests, %d of them while a variant was to get none, %d answered by it", len(tr.answers), within, wrong)
-	if within == 0 {
+	if within == 0 && len(windows) > 0 {
 		tr.t.Error("no request fell into a time in which a variant was to get none")
 	}
 }

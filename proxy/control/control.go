@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -74,6 +75,7 @@ func New(o Options) (*Controller, error) {
 		c.doc = &state.Document{Format: state.Format}
 	}
 	o.Proxy.Remembered, o.Proxy.Commit, o.Proxy.Health = doc, c.commit, c.healthChanged
+	o.Proxy.Ejected = c.ejectionChanged
 	c.proxy = proxy.New(o.Proxy)
 	return c, nil
 }
@@ -329,6 +331,19 @@ func (c *Controller) healthChanged(e *balancer.Endpoint, healthy bool, why strin
 		Healthy  bool   `json:"healthy"`
 		Why      string `json:"why"`
 	}{e.Pool, e.Address, healthy, why})
+}
+
+func (c *Controller) ejectionChanged(e *balancer.Endpoint, ejected bool, why string, until time.Time) {
+	c.hub.publish("ejection", EjectionEvent{e.Pool, e.Address, ejected, why, until})
+}
+
+// EjectionEvent is the data of an event: an endpoint was ejected as an outlier, or came back.
+type EjectionEvent struct {
+	Pool     string    `json:"pool"`
+	Endpoint string    `json:"endpoint"`
+	Ejected  bool      `json:"ejected"`
+	Why      string    `json:"why"`
+	Until    time.Time `json:"until,omitzero"`
 }
 
 // Status is the proxy's, with the ramps, and with what keeps the state from being saved.
