@@ -91,11 +91,15 @@ type window struct {
 	variant  string
 }
 
+func (tr *traffic) halt() {
+	close(tr.stop)
+	tr.workers.Wait()
+}
+
 // end stops the traffic and judges it.
 func (tr *traffic) end(windows []window) {
 	tr.t.Helper()
-	close(tr.stop)
-	tr.workers.Wait()
+	tr.halt()
 	if len(tr.failed) > 0 {
 		tr.t.Errorf("%d of %d requests failed: %q", len(tr.failed), len(tr.failed)+len(tr.answers), tr.failed[:min(3, len(tr.failed))])
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"weir/backend/backendtest"
 )
 
 // modelAddress, in the environment, makes the test binary a model server there.
@@ -99,5 +101,36 @@ routes: [{name: predict, match: {path: /predict}, split: {blue: 1}}]
 	}
 	if !retried {
 		t.Error("nothing was sent again: the kills met no request")
+	}
+}
+
+// TestASickEndpointGetsAlmostNothing: of three endpoints one fails six of ten requests. Five seconds later it gets
+// less than two percent of them.
+func TestASickEndpointGetsAlmostNothing(t *testing.T) {
+	sick, one, two := endpoint(t, "sick"), endpoint(t, "one"), endpoint(t, "two")
+	sick.SetBehaviour(backendtest.Behaviour{ErrorRate: 0.6})
+	w := serve(t, fmt.Sprintf(`
+engine: "${WEIR_TEST_ENGINE:-auto}"
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+pools: {blue: {endpoints: [%q, %q, %q], probe: off, policy: round_robin}}
+routes: [{name: predict, match: {path: /predict}, split: {blue: 1}}]
+`, sick.Addr(), one.Addr(), two.Addr()))
+	tr := newTraffic(t, w, 400)
+	defer tr.halt()
+	time.Sleep(5 * time.Second)
+	total := func() int64 { return sick.Counts().Requests + one.Counts().Requests + two.Counts().Requests }
+	ill, all := sick.Counts().Requests, total()
+	time.Sleep(2 * time.Second)
+	ill, all = sick.Counts().Requests-ill, total()-all
+	t.Logf("%d of %d requests", ill, all)
+	if all == 0 || float64(ill) >= 0.02*float64(all) {
+		t.Errorf("the sick endpoint gets %d of %d requests", ill, all)
+	}
+	if e := w.state().Pools[0].Endpoints[0]; !e.Ejected || e.Ejection == "" || e.Ejections != 1 || !e.Healthy {
+		t.Errorf("%+v", e)
+	}
+	if out, _, code := w.command("status"); code != 3 || !strings.Contains(out, "ejected") {
+		t.Errorf("status: exit %d\n%s", code, out)
 	}
 }
