@@ -35,6 +35,8 @@ type reloader struct {
 
 	mu      sync.Mutex // one reload at a time
 	refused error      // why nothing is reloaded
+	closed  bool       // refused stays
+	missed  bool       // a reload was refused that refuse(nil) has not told of
 	current atomic.Pointer[inForce]
 }
 
@@ -69,14 +71,20 @@ func (r *reloader) inForce() (*config.Config, uint64) {
 func (r *reloader) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refused = errStopping()
+	r.refused, r.closed = errStopping(), true
 }
 
-// refuse waits for a reload under way and refuses later ones with err; nil undoes that.
-func (r *reloader) refuse(err error) {
+// refuse waits for a reload under way and refuses later ones with err; nil undoes that, and reports whether
+// one was refused meanwhile. After close it does nothing.
+func (r *reloader) refuse(err error) (missed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refused = err
+	if r.closed {
+		return false
+	}
+	missed = err == nil && r.missed
+	r.refused, r.missed = err, false
+	return missed
 }
 
 // adminAddress is the configured one.
@@ -88,6 +96,7 @@ func (r *reloader) reload(by string) (generation uint64, changes []string, err e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused != nil {
+		r.missed = true
 		return r.control.Generation(), nil, r.refused
 	}
 	cfg, err := config.Load(r.file)

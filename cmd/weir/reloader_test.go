@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"weir/internal/state"
+	"weir/proxy/control"
 )
 
 func TestWhatAReloadSays(t *testing.T) {
@@ -32,4 +36,34 @@ func TestLongListsOfChangesAreShortened(t *testing.T) {
 	if len(got) != shownChanges+1 || got[shownChanges] != "and 2 more" || changes[shownChanges] != "one" {
 		t.Errorf("shown: %d, the last %q", len(got), got[len(got)-1])
 	}
+}
+
+func TestReloadsThatWereRefusedAreMissed(t *testing.T) {
+	r := &reloader{control: newControl(t)}
+	busy := errors.New("busy")
+	reload := func() error { _, _, err := r.reload("file"); return err }
+	if r.refuse(busy) || r.refuse(nil) {
+		t.Error("none was refused, and one is missed")
+	}
+	r.refuse(busy)
+	if err := reload(); err != busy {
+		t.Errorf("refused with %v", err)
+	}
+	if !r.refuse(nil) || r.refuse(nil) {
+		t.Error("one was refused, and is not missed, or twice")
+	}
+	r.close()
+	if err := reload(); r.refuse(nil) || err == nil || reload() == nil {
+		t.Error("a stopping weir reloads")
+	}
+}
+
+func newControl(t *testing.T) *control.Controller {
+	t.Helper()
+	c, err := control.New(control.Options{Store: new(state.Memory)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }

@@ -164,8 +164,10 @@ func (a *app) giver(s config.State) *takeover.Giver {
 			return nil
 		},
 		Failed: func(err error) {
-			a.reloader.refuse(nil)
 			a.log.Warn("this weir goes on", telemetry.Exception(err))
+			if a.reloader.refuse(nil) {
+				a.reload("file") // it may have changed meanwhile, and nobody would look again
+			}
 		},
 		Done: func() {
 			a.proxy.StopAccepting(shared)
