@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,12 +23,27 @@ type changeFlags struct {
 func (f *changeFlags) add(cmd *cobra.Command, force bool, of string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.reason, "reason", "", "why, for the log and the history")
-	flags.Uint64Var(&f.ifMatch, "if-match", 0, "change nothing unless the generation of "+of+" is this one")
+	flags.Var((*generationValue)(&f.ifMatch), "if-match", "change nothing unless the generation of "+of+" is this one")
 	if force {
 		flags.BoolVar(&f.force, "force", false, "do it whatever the health and the capacity of the endpoints")
 	}
 	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions)   // fails for a flag that is not there
 	_ = cmd.RegisterFlagCompletionFunc("if-match", cobra.NoFileCompletions) // likewise
+}
+
+// generationValue is a flag for a generation. 0 is none, and must not pass for "any".
+type generationValue uint64
+
+func (g *generationValue) String() string { return strconv.FormatUint(uint64(*g), 10) }
+func (*generationValue) Type() string     { return "uint" }
+
+func (g *generationValue) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err == nil && n == 0 {
+		return errors.New("generations begin at 1")
+	}
+	*g = generationValue(n)
+	return err
 }
 
 // change are the parts of a body that all changes have.

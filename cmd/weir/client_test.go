@@ -77,6 +77,10 @@ func TestAnswers(t *testing.T) {
 			1, "", "weir: no such path\nweir: Is another version of weir running there? \"weir status\" says which\n",
 		},
 		{
+			"the proxy", 404, nil, `{"error":"no route matches this request","code":"no_route","request_id":"x"}`,
+			1, "", "weir: no route matches this request\nweir: That is how weir's proxy answers: set --admin or WEIR_ADMIN to the address of the admin API (admin.address)\n",
+		},
+		{
 			"another program", 200, http.Header{"Content-Type": {"text/html"}}, "<html>",
 			1, "", "weir: ADMIN does not answer like weir's admin API (200 OK, \"text/html\"): set --admin or WEIR_ADMIN to its address\n",
 		},

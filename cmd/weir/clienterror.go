@@ -46,6 +46,8 @@ func refusal(resp *http.Response, body []byte) *apiError {
 		e.hint = "Name a file with a token with --token-file, or give the token in WEIR_TOKEN"
 	case e.Code == "read_only":
 		e.hint = "Give a token that may write with --token-file or WEIR_TOKEN"
+	case e.Code == "no_route":
+		e.hint = "That is how weir's proxy answers: set --admin or WEIR_ADMIN to the address of the admin API (admin.address)"
 	case e.Code == "not_found":
 		e.hint = "Is another version of weir running there? \"weir status\" says which"
 	case e.status == http.StatusPreconditionFailed:

@@ -95,6 +95,7 @@ func TestShiftHoldsForTheNextRequest(t *testing.T) {
 		{"../pools/blue blue=1", 1, "unknown route"},
 		{"predict blue", 2, "VARIANT=WEIGHT"},
 		{"predict blue=-1 green=1", 2, "from 0 up"},
+		{"predict blue=1 green=1 --if-match 0", 2, "generations begin at 1"},
 		{"predict blue=1 blue=2", 2, "named twice"},
 	} {
 		stdout, stderr, status := w.command(append([]string{"shift"}, strings.Fields(tt.args)...)...)
