@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 
@@ -51,14 +52,15 @@ func (s *Server) abConfig(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	b := math.Round((100-a)*1e9) / 1e9 // 100-70.1 is 29.900000000000006
 	first, second := route.Variants[0].Pool, route.Variants[1].Pool
-	now, err := s.o.Control.SetWeights(route.Name, map[string]float64{first: a, second: 100 - a}, c)
+	now, err := s.o.Control.SetWeights(route.Name, map[string]float64{first: a, second: b}, c)
 	if err != nil {
 		s.controlFailed(w, "cannot change route "+quote(route.Name), err)
 		return
 	}
 	s.writeChanged(w, now.Generation, abUpdated{"updated", abConfig{
-		A: abVariant{s.endpointURL(first), a}, B: abVariant{s.endpointURL(second), 100 - a},
+		A: abVariant{s.endpointURL(first), a}, B: abVariant{s.endpointURL(second), b},
 	}})
 }
 

@@ -22,6 +22,7 @@ func TestABConfig(t *testing.T) {
 		`{"model_a_percentage":0}`:    "blue=0 green=100",
 		`{"model_a_percentage":100}`:  "blue=100 green=0",
 		`{"model_a_percentage":12.5}`: "blue=12.5 green=87.5",
+		`{"model_a_percentage":70.1}`: "blue=70.1 green=29.9",
 	} {
 		must[abUpdated](a, "POST", "/ab/config?route=predict", body)
 		if got := a.weights(); got != weights {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 )
@@ -81,10 +82,33 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) bool
 		err = decodeStrictly(body, v)
 	}
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "bad_request", "the body is not what it should be: "+strings.TrimPrefix(err.Error(), "json: "))
+		writeError(w, http.StatusBadRequest, "bad_request", "the body is not what it should be: "+bodyFault(err))
 		return false
 	}
 	return true
+}
+
+// bodyFault says what is wrong with a body, without the names that its parts have in this program.
+func bodyFault(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return strings.TrimPrefix(err.Error(), "json: ")
+	}
+	want := "a string"
+	switch wrong.Type.Kind() {
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Float64:
+		want = "a number"
+	case reflect.Uint64:
+		want = "a whole number from 0 up"
+	}
+	given, isNumber := strings.CutPrefix(wrong.Value, "number ")
+	if isNumber && want == "a number" {
+		want = "one that is not so large"
+	}
+	key := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:]
+	return quote(key) + " is " + given + ": want " + want
 }
 
 // decodeStrictly refuses what encoding/json would let pass: unknown names, one name twice, of which it
