@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxWeight is config.MaxWeight, which this package must not import. A test compares them.
@@ -47,13 +48,20 @@ func validateRoute(r Route, newest uint64) error {
 	if r.Ramp == nil {
 		return nil
 	}
-	if r.Ramp.Done < 0 || r.Ramp.Done > r.Ramp.Total {
+	if r.Ramp.Total <= 0 || r.Ramp.Done < 0 || r.Ramp.Done > r.Ramp.Total {
 		return fmt.Errorf("ramp: %v of %v are done", r.Ramp.Done, r.Ramp.Total)
 	}
 	if err := validateWeights("ramp.from", r.Ramp.From); err != nil {
 		return err
 	}
-	return validateWeights("ramp.to", r.Ramp.To)
+	if err := validateWeights("ramp.to", r.Ramp.To); err != nil {
+		return err
+	}
+	samePool := func(a, b Weight) bool { return a.Pool == b.Pool }
+	if len(r.Ramp.To) == 0 || !slices.EqualFunc(r.Ramp.From, r.Ramp.To, samePool) {
+		return errors.New("ramp: from and to are not of the same pools")
+	}
+	return nil
 }
 
 func validateChange(c Change, previous, newest uint64) error {
