@@ -119,6 +119,9 @@ func (s *Server) follow(r *http.Request, st *stream, events <-chan control.Event
 			for range len(events) {
 				news = append(news, <-events)
 			}
+			if !s.stillAdmitted(r) {
+				return
+			}
 			err = st.write(news)
 		case <-beat.C:
 			if !s.stillAdmitted(r) {

@@ -323,3 +323,22 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	g.ReloadFailed("tester", nil)
 	want[any](stays, "reload_failed")
 }
+
+// TestNothingIsToldToATokenThatIsGone has no heartbeat that would end the stream.
+func TestNothingIsToldToATokenThatIsGone(t *testing.T) {
+	g := startGuarded(t, "127.0.0.1:0", threeTokens, func(_ *Options, s *Server) {
+		if s != nil {
+			s.streams.heartbeat = time.Hour
+		}
+	})
+	ends := g.stream("", "Authorization", "Bearer "+readToken)
+	stays := g.stream("", "Authorization", "Bearer "+opsToken)
+	ends.start()
+	stays.start()
+	g.use(tokenFile(t, "ops:write:"+opsToken))
+	g.ReloadFailed("tester", []string{"secret"})
+	if e, ok := ends.next(); ok {
+		t.Errorf("%+v", e)
+	}
+	want[any](stays, "reload_failed")
+}
