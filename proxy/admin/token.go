@@ -48,7 +48,7 @@ func ReadTokens(path string) (*TokenSet, error) {
 	if path == "" {
 		return nil, nil
 	}
-	lines, warning, err := readTokenFile(path)
+	lines, warning, err := readTokenFile(path, regular)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +60,9 @@ func ReadTokens(path string) (*TokenSet, error) {
 }
 
 // FirstToken is for clients that are given a token file: the first token that may write, else the
-// first.
+// first. The file may be one to wait for, as a shell's <(…) is.
 func FirstToken(path string) (string, error) {
-	lines, _, err := readTokenFile(path)
+	lines, _, err := readTokenFile(path, func(string) error { return nil })
 	var faults config.Faults
 	if errors.As(err, &faults) {
 		for i := range faults {
@@ -99,13 +99,16 @@ type tokenLine struct {
 	secret string
 }
 
-// readTokenFile returns at least one line, or all that is wrong with the file.
-func readTokenFile(path string) (lines []tokenLine, warning string, err error) {
+// readTokenFile returns at least one line, or all that is wrong with the file, which check may refuse unopened.
+func readTokenFile(path string, check func(path string) error) (lines []tokenLine, warning string, err error) {
 	var faults config.Faults
 	fault := func(line, column int, format string, args ...any) {
 		faults = append(faults, config.Fault{File: path, Line: line, Column: column, Key: "admin.token_file", Message: fmt.Sprintf(format, args...)})
 	}
-	data, warning, err := readSecret(path)
+	var data []byte
+	if err = check(path); err == nil {
+		data, warning, err = readSecret(path)
+	}
 	if err != nil {
 		fault(0, 0, "%s", err)
 		return nil, "", faults
@@ -162,6 +165,20 @@ func parseTokenLine(s string) (line tokenLine, message string) {
 		return line, fmt.Sprintf("the token has %d characters; write at least %d, chosen at random, as of openssl rand -hex 32", len(line.secret), minToken)
 	}
 	return line, ""
+}
+
+// regular refuses what could block whoever opens or reads it, as a named pipe does until somebody writes.
+func regular(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return unreadable(err)
+	case info.IsDir():
+		return errors.New("is a directory; name a file with tokens")
+	case !info.Mode().IsRegular():
+		return errors.New("is a pipe, a socket or a device, which could keep weir waiting for ever; name a regular file")
+	}
+	return nil
 }
 
 // readSecret reads a file that others should not read.

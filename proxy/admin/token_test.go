@@ -105,7 +105,7 @@ func TestBadTokenFiles(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		filepath.Join(t.TempDir(), "none"): ": admin.token_file: cannot be read: no such file or directory",
-		t.TempDir():                        ": admin.token_file: cannot be read: is a directory",
+		t.TempDir():                        ": admin.token_file: is a directory; name a file with tokens",
 	} {
 		if _, err := ReadTokens(path); err == nil || err.Error() != path+want {
 			t.Errorf("got %v, want %s%s", err, path, want)
