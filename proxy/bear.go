@@ -12,7 +12,7 @@ import (
 // bears says why t would be worse than old for requests: see Update. It looks at what changes only, so
 // that traffic can always be taken away from where it is in trouble.
 func (t *table) bears(old *table) error {
-	growing := map[string]bool{} // pools
+	pressed := map[string]bool{} // pools that are to do more, or the same with less
 	for i, r := range t.routes {
 		if t.leavesAlone(r, old.routes[i], old) { // its endpoints' health may change right now, which is none of the update's
 			continue
@@ -26,7 +26,7 @@ func (t *table) bears(old *table) error {
 			if after[k] <= before[k]+sameShare {
 				continue
 			}
-			growing[name] = true
+			pressed[name] = true
 			if !usable {
 				return &ControlError{Status: 409, Code: "no_healthy_endpoint",
 					Message: fmt.Sprintf("route %s: variant %s has no usable endpoint, and would get %s of the requests instead of %s; force does it all the same",
@@ -38,7 +38,12 @@ func (t *table) bears(old *table) error {
 				Message: fmt.Sprintf("route %s would have no usable endpoint any more; force does it all the same", r.cfg.Name)}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(growing)) {
+	for _, pl := range t.pools {
+		if pl.loses(old.pool(pl.Name())) {
+			pressed[pl.Name()] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(pressed)) {
 		if err := t.bearsLoad(name); err != nil {
 			return err
 		}
@@ -56,15 +61,25 @@ func (t *table) leavesAlone(r, before *route, old *table) bool {
 
 // bearers are the endpoints that can take requests once the drains of the table hold.
 func (pl *pool) bearers() (usable []*balancer.Endpoint) {
-	if pl.set.Draining {
-		return nil
-	}
 	for _, e := range pl.Endpoints() {
-		if e.Healthy() && e.Weight() > 0 && !slices.Contains(pl.set.Endpoints, e.Address) {
+		if e.Healthy() && e.Weight() > 0 && !pl.drains(e) {
 			usable = append(usable, e)
 		}
 	}
 	return usable
+}
+
+// drains reports whether the table has e drain, by itself or with its pool.
+func (pl *pool) drains(e *balancer.Endpoint) bool {
+	return pl.set.Draining || slices.Contains(pl.set.Endpoints, e.Address)
+}
+
+// loses reports whether an endpoint that takes requests now drains in pl and not in before. One that takes
+// none is nothing lost.
+func (pl *pool) loses(before *pool) bool {
+	return slices.ContainsFunc(pl.Endpoints(), func(e *balancer.Endpoint) bool {
+		return e.Healthy() && e.Weight() > 0 && pl.drains(e) && !before.drains(e)
+	})
 }
 
 // shares are the parts of a route's requests that its variants are to get.

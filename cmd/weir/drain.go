@@ -26,8 +26,8 @@ func (c *cli) drain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain POOL [ENDPOINT]", Short: "Send no new requests to a pool or an endpoint; running ones finish",
 		Long: "Send no new requests to a pool, or to one of its endpoints, while those under way finish. It holds until\n" +
-			"\"weir undrain\", also after a restart. A drain that would leave a route without a usable endpoint is\n" +
-			"refused (exit status 1) unless --force is given.\n\n" +
+			"\"weir undrain\", also after a restart. A drain that would leave a route without a usable endpoint, or\n" +
+			"a pool with less capacity than it gets requests, is refused (exit status 1) unless --force is given.\n\n" +
 			"With --wait it returns when no request is under way any more; when that takes longer than --timeout it\n" +
 			"says what still runs, and the exit status is 1. The drain goes on.\n\n" +
 			"With -o json or yaml it prints the pool, as GET /api/v1/pools/POOL answers.",
