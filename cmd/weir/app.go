@@ -28,6 +28,9 @@ import (
 // adminGrace is how long running requests of the admin API may take once the proxy has stopped.
 const adminGrace = 2 * time.Second
 
+// settleGrace is how long a change under way may take before weir stops accepting all the same.
+const settleGrace = 2 * time.Second
+
 // appOptions are what "weir serve" was called with.
 type appOptions struct {
 	file         string
@@ -53,6 +56,7 @@ type app struct {
 
 	successors *takeover.Listener // nil where no other weir can take over
 	takenOver  chan struct{}      // closed when one has
+	reclaim    reclaim
 
 	started, stopping atomic.Bool
 	background        sync.WaitGroup // reloads by signal, and the servers
@@ -266,11 +270,19 @@ func (a *app) stop(why string, signals <-chan os.Signal) error {
 	a.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), a.o.drainTimeout)
 	defer cancel()
-	drained := make(chan error, 1)
+	settled, drained := make(chan bool), make(chan error, 1)
 	go func() {
+		defer close(settled)
 		a.reloader.close() // after a reload that is under way, so that it opens nothing anew
 		if err := a.control.Close(); err != nil {
 			a.log.Warn("the state file cannot be closed", telemetry.Exception(err))
+		}
+	}()
+	go func() {
+		select {
+		case <-settled:
+		case <-time.After(settleGrace):
+			a.log.Warn("a change is still waiting for the disk; weir stops all the same")
 		}
 		drained <- a.proxy.Shutdown(ctx)
 	}()
@@ -281,6 +293,11 @@ func (a *app) stop(why string, signals <-chan os.Signal) error {
 				return fmt.Errorf("not everything was finished within --drain-timeout %s: %w", a.o.drainTimeout, err)
 			}
 			a.stopAdmin()
+			select {
+			case <-settled:
+			case <-ctx.Done():
+				return fmt.Errorf("the disk of the state file did not answer within --drain-timeout %s: the last change may be lost", a.o.drainTimeout)
+			}
 			a.background.Wait()
 			a.log.Info("stopped")
 			return nil

@@ -143,6 +143,7 @@ func (a *app) giver(s config.State) *takeover.Giver {
 		Version: a.o.version,
 		Sockets: func(to takeover.Peer) ([]takeover.Socket, error) {
 			a.log.Info("a takeover begins", zap.String("by", to.String()))
+			a.reclaim.end()
 			a.reloader.refuse(busy)
 			return a.sockets()
 		},
@@ -156,12 +157,14 @@ func (a *app) giver(s config.State) *takeover.Giver {
 			return a.control.Detach(busy)
 		},
 		Reclaim: func() error {
-			store, err := state.OpenFile(s.File, state.FileOptions{Wait: takeoverTimeout, Warn: func(message string) { a.log.Warn(message) }})
+			err := a.takeBack(s, stateWait)
 			if err != nil {
-				return err
+				// Requests are served as ever. The state comes back when whoever has it lets it go.
+				a.control.Refuse(&proxy.ControlError{Status: 503, Code: "state_lost",
+					Message: "the state is not this weir's since a takeover failed: " + err.Error()})
+				a.reclaim.begin(func(ctx context.Context) { a.keepTakingBack(ctx, s) })
 			}
-			a.control.Attach(store)
-			return nil
+			return err
 		},
 		Failed: func(err error) {
 			a.log.Warn("this weir goes on", telemetry.Exception(err))
@@ -173,6 +176,56 @@ func (a *app) giver(s config.State) *takeover.Giver {
 			a.proxy.StopAccepting(shared)
 			close(a.takenOver)
 		},
+	}
+}
+
+// takeBack opens the state again after a takeover that failed.
+func (a *app) takeBack(s config.State, wait time.Duration) error {
+	store, err := state.OpenFile(s.File, state.FileOptions{Wait: wait, Warn: func(message string) { a.log.Warn(message) }})
+	if err != nil {
+		return err
+	}
+	a.control.Attach(store)
+	return nil
+}
+
+// keepTakingBack tries until it works or ctx ends.
+func (a *app) keepTakingBack(ctx context.Context, s config.State) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		if a.takeBack(s, 0) == nil {
+			a.log.Info("the state is this weir's again")
+			a.reload("file") // it may have changed meanwhile
+			return
+		}
+	}
+}
+
+// reclaim is at most one goroutine that takes the state back.
+type reclaim struct {
+	cancel context.CancelFunc
+	done   chan bool
+}
+
+func (r *reclaim) begin(f func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel, r.done = cancel, make(chan bool)
+	go func() {
+		defer close(r.done)
+		f(ctx)
+	}()
+}
+
+// end ends it and waits for that. Takeovers come one after the other, so nobody begins it meanwhile.
+func (r *reclaim) end() {
+	if r.cancel != nil {
+		r.cancel()
+		<-r.done
+		r.cancel = nil
 	}
 }
 

@@ -174,6 +174,9 @@ func (f *File) failed(doing string, err error) error {
 // could not be ended.
 func acquire(path string, wait time.Duration) (*os.File, error) {
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		err = fmt.Errorf("%w; name a file that can be written (state: {file: …}), or keep nothing (state: off)", err)
+	}
 	if err != nil {
 		return nil, err
 	}

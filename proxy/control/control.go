@@ -39,10 +39,10 @@ type Controller struct {
 	log   *zap.Logger
 	hub   *hub
 
-	// gate is held for reading by every change, and for writing to let no more begin.
+	// gate is held for reading by every change: who has it for writing knows that none is under way.
 	gate   sync.RWMutex
-	frozen error // why nothing changes any more
-	closed bool
+	frozen atomic.Pointer[proxy.ControlError] // why no change begins
+	closed atomic.Bool
 
 	disk  sync.Mutex // held while the store is used, and taken before mu
 	store state.Store
@@ -77,38 +77,42 @@ func New(o Options) (*Controller, error) {
 	o.Proxy.Remembered, o.Proxy.Commit, o.Proxy.Health = doc, c.commit, c.healthChanged
 	o.Proxy.Ejected = c.ejectionChanged
 	c.proxy = proxy.New(o.Proxy)
+	c.running.Go(c.keepSaving)
 	return c, nil
 }
 
 // Proxy is the proxy that is steered.
 func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
 
-// Freeze waits for changes under way and refuses all that come later with err. Ramps stand still, and go
+// Freeze refuses all changes from now on with why, and waits for those under way. Ramps stand still, and go
 // on after a restart.
-func (c *Controller) Freeze(err error) {
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	if !c.closed {
-		c.frozen = err
+func (c *Controller) Freeze(why *proxy.ControlError) {
+	c.freeze(why)
+	c.gate.Lock() // what was under way has ended
+	c.gate.Unlock()
+}
+
+// freeze sets why no change begins; nil lets them. After Close it stays as it is.
+func (c *Controller) freeze(why *proxy.ControlError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed.Load() {
+		c.frozen.Store(why)
 	}
 }
 
-// Thaw undoes Freeze, but not Close.
-func (c *Controller) Thaw() { c.Freeze(nil) }
-
-// Close ends the ramps and the event streams and closes the store. A change that comes later is refused.
+// Close refuses all changes, ends the ramps and the event streams, waits for a change under way, and closes the
+// store. A disk that hangs makes it wait, once; a second Close does not.
 func (c *Controller) Close() error {
-	c.gate.Lock()
-	again := c.closed
-	c.closed = true
-	c.frozen = &proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"}
-	c.gate.Unlock()
-	if again {
+	c.freeze(&proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"})
+	if c.closed.Swap(true) {
 		return nil
 	}
 	c.cancel()
-	c.running.Wait()
 	c.hub.close()
+	c.gate.Lock() // what was under way has ended
+	c.gate.Unlock()
+	c.running.Wait()
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	return c.store.Close()
@@ -116,12 +120,36 @@ func (c *Controller) Close() error {
 
 // enter begins a change; the caller calls leave at its end where the error is nil.
 func (c *Controller) enter() (leave func(), err error) {
+	if why := c.frozen.Load(); why != nil { // before the gate, which may be waited for
+		return nil, why
+	}
 	c.gate.RLock()
-	if c.frozen != nil {
+	if why := c.frozen.Load(); why != nil {
 		defer c.gate.RUnlock()
-		return nil, c.frozen
+		return nil, why
 	}
 	return c.gate.RUnlock, nil
+}
+
+// saveAgain is how often a document is saved again that could not be.
+const saveAgain = 5 * time.Second
+
+// keepSaving saves again what could not be saved, until it can or weir stops.
+func (c *Controller) keepSaving() {
+	tick := time.NewTicker(saveAgain)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		c.disk.Lock()
+		if c.Unsaved() != nil && c.frozen.Load() == nil {
+			c.save()
+		}
+		c.disk.Unlock()
+	}
 }
 
 // Apply puts a configuration in force, as proxy.ApplyFor does. Those of a route's ramps end whose split
@@ -351,6 +379,10 @@ func (c *Controller) Status() proxy.Status {
 	s := c.proxy.Status()
 	for i := range s.Routes {
 		s.Routes[i].Ramp = c.rampOf(s.Routes[i].Name)
+	}
+	if why := c.frozen.Load(); why != nil {
+		s.Degraded = true
+		s.Reasons = append(s.Reasons, "changes are refused: "+why.Message)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -302,6 +302,10 @@ func TestTrafficIsSteeredWithoutADisk(t *testing.T) {
 		t.Errorf("%d failures are counted, want 1", n)
 	}
 	store.down.Store(false)
+	eventually(t, "it is saved by itself", func() bool { return x.Unsaved() == nil })
+	if doc, err := store.Load(); err != nil || len(doc.History) != 2 {
+		t.Errorf("the change of meanwhile is lost: %+v, %v", doc, err)
+	}
 	must[proxy.RouteStatus](t)(x.SetWeights("predict", map[string]float64{"blue": 5, "green": 5}, by))
 	if s := x.Status(); s.Degraded || x.Unsaved() != nil {
 		t.Errorf("still degraded: %v", s.Reasons)
@@ -313,7 +317,7 @@ func TestTrafficIsSteeredWithoutADisk(t *testing.T) {
 
 func TestFreeze(t *testing.T) {
 	x := run(t, newStore(), newSite(t).parse(t))
-	busy := errors.New("busy")
+	busy := &proxy.ControlError{Status: 503, Code: "busy", Message: "busy"}
 	x.Freeze(busy)
 	if _, err := x.Switch("predict", "green", by); err != busy {
 		t.Error(err)
@@ -324,7 +328,10 @@ func TestFreeze(t *testing.T) {
 	if _, _, err := x.Apply(&config.Config{}, proxy.Cause{}); err != busy {
 		t.Error(err)
 	}
-	x.Thaw()
+	if s := x.Status(); !s.Degraded || !slices.Contains(s.Reasons, "changes are refused: busy") {
+		t.Errorf("%v", s.Reasons)
+	}
+	x.freeze(nil)
 	must[proxy.RouteStatus](t)(x.Switch("predict", "green", by))
 }
 

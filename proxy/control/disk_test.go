@@ -53,3 +53,39 @@ func TestADiskThatHangsHidesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestADiskThatHangsRefusesAtOnce: what would have to wait for a change that hangs is told that it is too late, and
+// the end does not keep anybody waiting but itself.
+func TestADiskThatHangsRefusesAtOnce(t *testing.T) {
+	store := &hangingStore{Store: newStore(), saving: make(chan bool), release: make(chan bool)}
+	x := run(t, store, newSite(t).parse(t))
+	changed := make(chan error, 1)
+	go func() {
+		_, err := x.Switch("predict", "green", by)
+		changed <- err
+	}()
+	<-store.saving
+	closed := make(chan error, 1)
+	go func() { closed <- x.Close() }()
+	refusing := func() bool { return x.frozen.Load() != nil }
+	eventually(t, "it refuses changes", refusing)
+	for range 3 {
+		_, err := x.SetWeights("predict", map[string]float64{"blue": 1, "green": 1}, by)
+		refused(t, err, 503, "stopping")
+	}
+	if err := x.Close(); err != nil { // a second one does not wait
+		t.Error(err)
+	}
+	select {
+	case <-closed:
+		t.Error("closed before the change had ended")
+	default:
+	}
+	close(store.release)
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}

@@ -129,7 +129,7 @@ func TestAllAtOnce(t *testing.T) {
 	hammer(func(r *rand.Rand) error { // busy is the answer of some, and a ramp stands still
 		time.Sleep(20 * time.Millisecond)
 		x.Freeze(&proxy.ControlError{Code: "conflict"})
-		x.Thaw()
+		x.freeze(nil)
 		return nil
 	})
 	var seen sync.Map // "generation weights" of predict

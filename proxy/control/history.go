@@ -17,7 +17,7 @@ func (c *Controller) History() []state.Change {
 }
 
 // Rollback gives routes the weights, and pools the drains, that they had in generation to; with 0, those
-// before the last change of routing; for a step of a ramp, before its first, and whatever came between. It returns the generation then
+// before the last change of routing; for a step of a ramp, its route's weights before the first. It returns the generation then
 // in force: a new one, or the old one where nothing differs.
 //
 // It returns a *ControlError: 422 for a generation that never was; 409 for one that is not in the history
@@ -32,13 +32,7 @@ func (c *Controller) Rollback(to uint64, o Change) (generation uint64, err error
 		c.mu.Lock()
 		history, base := c.doc.History, c.doc.Generation
 		c.mu.Unlock()
-		target := to
-		if target == 0 {
-			if target, err = beforeLast(history); err != nil {
-				return base, err
-			}
-		}
-		weights, drains, err := undo(history, base, target)
+		target, weights, drains, err := takeBack(history, base, to)
 		if err != nil {
 			return base, err
 		}
@@ -63,19 +57,47 @@ func (c *Controller) Rollback(to uint64, o Change) (generation uint64, err error
 
 var errMoved = fmt.Errorf("changed meanwhile")
 
-// beforeLast is the generation before the last change of routing.
-func beforeLast(history []state.Change) (uint64, error) {
-	for i := len(history) - 1; i >= 0; i-- {
-		h := history[i]
-		if len(h.Drains) == 0 && !slices.ContainsFunc(h.Routes, func(r state.RouteChange) bool { return r.Before != nil && r.After != nil }) {
-			continue
-		}
-		if h.Kind == state.KindRamp && h.First > 0 {
-			return h.First - 1, nil
-		}
-		return h.Generation - 1, nil
+// takeBack returns what a rollback sets: the weights and drains of generation to, or with 0 what the last
+// change of routing changed. Of a ramp that is its route alone, as it was before the first step: what others did
+// between its steps was not part of it.
+func takeBack(history []state.Change, now, to uint64) (target uint64, weights map[string]map[string]float64, drains []state.DrainChange, err error) {
+	if to != 0 {
+		weights, drains, err = undo(history, now, to)
+		return to, weights, drains, err
 	}
-	return 0, &proxy.ControlError{Status: 409, Code: "no_history", Message: "there is no change of routing to take back"}
+	last, err := lastOfRouting(history)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if last.First == 0 {
+		weights, drains, err = undo(history, now, last.Generation-1)
+		return last.Generation - 1, weights, drains, err
+	}
+	for _, h := range history {
+		if h.Generation == last.First {
+			return last.First - 1, map[string]map[string]float64{h.Routes[0].Route: byName(h.Routes[0].Before)}, nil, nil
+		}
+	}
+	return 0, nil, nil, forgotten(last.First-1, history)
+}
+
+// lastOfRouting is the last change that a rollback can take back.
+func lastOfRouting(history []state.Change) (state.Change, error) {
+	for _, h := range slices.Backward(history) {
+		if len(h.Drains) > 0 || slices.ContainsFunc(h.Routes, func(r state.RouteChange) bool { return r.Before != nil && r.After != nil }) {
+			return h, nil
+		}
+	}
+	return state.Change{}, &proxy.ControlError{Status: 409, Code: "no_history", Message: "there is no change of routing to take back"}
+}
+
+func forgotten(to uint64, history []state.Change) error {
+	first := uint64(0)
+	if len(history) > 0 {
+		first = history[0].Generation
+	}
+	return &proxy.ControlError{Status: 409, Code: "forgotten",
+		Message: fmt.Sprintf("generation %d is not in the history any more, which begins with generation %d", to, first)}
 }
 
 // undo takes back, last first, what was changed after generation to, and returns the weights and drains of
@@ -85,8 +107,7 @@ func undo(history []state.Change, now, to uint64) (map[string]map[string]float64
 	case to == 0 || to > now:
 		return nil, nil, &proxy.ControlError{Status: 422, Code: "unknown_generation", Message: fmt.Sprintf("generation %d: want 1 to %d, the one in force", to, now)}
 	case to < now && (len(history) == 0 || history[0].Generation > to+1):
-		return nil, nil, &proxy.ControlError{Status: 409, Code: "forgotten",
-			Message: fmt.Sprintf("generation %d is not in the history any more, which begins with generation %d", to, now-uint64(len(history))+1)}
+		return nil, nil, forgotten(to, history)
 	}
 	weights := map[string]map[string]float64{}
 	drained := map[state.DrainChange]bool{} // by pool and endpoint

@@ -198,7 +198,7 @@ func TestCloseDuringChanges(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatal("a change and the close wait for each other")
 		}
-		c.Thaw()
+		c.freeze(nil)
 		if _, err := c.Switch("predict", "blue", by); err == nil {
 			t.Error("a change after Close")
 		}

@@ -95,7 +95,7 @@ func at(r *state.Ramp, k, n int) []state.Weight {
 func (c *Controller) Ramp(route string, weights map[string]float64, over time.Duration, o Change) (proxy.RouteStatus, error) {
 	if over <= 0 || over > maxRamp {
 		return proxy.RouteStatus{}, &proxy.ControlError{Status: 422, Code: "invalid_ramp",
-			Message: fmt.Sprintf("a ramp of %s: want more than 0, at most %s", over, maxRamp)}
+			Message: fmt.Sprintf("a ramp of %s: want more than 0, at most %d days", over, maxRamp/(24*time.Hour))}
 	}
 	leave, err := c.enter()
 	if err != nil {

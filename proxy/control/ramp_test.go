@@ -227,9 +227,14 @@ func TestRollbackOfARampThatSomethingInterrupted(t *testing.T) {
 	if first := x.last().First; first != 2 {
 		t.Errorf("the step belongs to the ramp of generation %d, want 2", first)
 	}
-	must[uint64](t)(x.Rollback(0, by))
+	must[proxy.PoolStatus](t)(x.Drain("blue", "", true, by))
+	eventually(t, "the last step", func() bool { return x.last().Kind == state.KindRamp && x.weights() == "blue=0 green=1" })
+	must[uint64](t)(x.Rollback(0, Change{Force: true})) // blue drains
 	if got := x.weights(); got != "blue=90 green=10" {
 		t.Errorf("after a rollback: %s", got)
+	}
+	if got := x.draining(); !slices.Equal(got, []string{"blue"}) {
+		t.Errorf("the rollback of a ramp ended a drain of somebody else: %v", got)
 	}
 	if r, _ := x.Route("predict"); r.Ramp != nil {
 		t.Errorf("the ramp goes on: %+v", r.Ramp)
