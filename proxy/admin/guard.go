@@ -33,7 +33,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// open paths tell nothing, and probes come under any name and without a token. A path that is not in
+// open paths tell no stranger anything, and probes come under any name and without a token. A path that is not in
 // its normal form is none of them, whatever it becomes later.
 func open(p string) bool { return strings.HasPrefix(p, "/health/") && path.Clean(p) == p }
 

@@ -333,3 +333,21 @@ func TestCheckReadsTheFiles(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestReadinessTellsStrangersNoReasons: why not is for those who may know how weir is made.
+func TestReadinessTellsStrangersNoReasons(t *testing.T) {
+	for address, told := range map[string]bool{"0.0.0.0:9901": false, "127.0.0.1:9901": true} {
+		g := startGuarded(t, address, threeTokens)
+		g.set(func() { g.notReady = []string{"pool blue: endpoint 10.0.0.7:8001"} })
+		for token, reasons := range map[string]bool{"": told, "Bearer wrong": told, "Bearer " + readToken: true} {
+			header := map[string]string{}
+			if token != "" {
+				header["Authorization"] = token
+			}
+			resp, body := do(t, g.url, call{method: "GET", path: "/health/ready", header: header})
+			if resp.StatusCode != 503 || strings.Contains(body, "10.0.0.7") != reasons {
+				t.Errorf("%s with %q: %d %s", address, token, resp.StatusCode, body)
+			}
+		}
+	}
+}
