@@ -40,7 +40,8 @@ type Update struct {
 // It returns a *ControlError: 404 for an unknown route, pool or endpoint; 422 for weights that do not name
 // every variant of the route and nothing else, are negative or above config.MaxWeight, or sum to 0; 409 where more
 // traffic would go to a variant without a usable endpoint, or to a pool than its endpoints are said to
-// bear, or where a drain would leave a route without a usable endpoint. On an error nothing has changed.
+// bear, or where a drain would leave a route without a usable endpoint, or a pool with endpoints that are
+// said to bear less than it gets. On an error nothing has changed.
 func (p *Proxy) Update(u Update) (generation uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

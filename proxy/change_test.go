@@ -217,6 +217,44 @@ func TestCapacityIsThatOfTheUsableEndpointsWhereAllSay(t *testing.T) {
 	s.update(Update{Weights: set{"three": to("some")}, Force: true}, "")
 }
 
+func TestADrainLeavesWhatBearsTheLoad(t *testing.T) {
+	f := fleet{
+		pools: [][2]string{
+			{"two", "{address: '127.0.0.1:1', capacity: 60/s}, {address: '127.0.0.1:2', capacity: 60/s}"},
+			{"spare", "{address: '127.0.0.1:3', capacity: 100/s}, {address: '127.0.0.1:4', capacity: 100/s}"},
+			{"idle", "{address: '127.0.0.1:5', capacity: 1/s}, {address: '127.0.0.1:6', capacity: 1/s}"},
+			{"silent", addresses(7, 8)},
+		},
+		routes: [][2]string{{"one", "two: 1, idle: 0"}, {"other", "spare: 1"}, {"third", "silent: 1"}},
+	}
+	s := steer(t, f, nil)
+	for _, r := range []string{"one", "other", "third"} {
+		*s.table.Load().route(r).variants[0].live = variantLive{}
+		s.busy(r, 80)
+	}
+	drain := func(pool, endpoint string, on bool) Update {
+		return Update{Drains: []state.DrainChange{drains(pool, endpoint, on)}}
+	}
+	forced := func(u Update) Update { u.Force = true; return u }
+	first := drain("two", "127.0.0.1:1", true)
+	s.update(first, "over_capacity") // 80 of 60
+	s.update(drain("spare", "127.0.0.1:3", true), "")
+	s.update(drain("idle", "127.0.0.1:5", true), "")
+	s.update(drain("silent", "127.0.0.1:7", true), "")
+	s.update(Update{Weights: set{"one": {"two": 7, "idle": 3}}, Drains: first.Drains}, "over_capacity") // of idle's
+	s.update(Update{Weights: set{"one": {"two": 99, "idle": 1}}, Drains: first.Drains}, "over_capacity")
+	s.update(forced(first), "")
+
+	// It has too much by now, which is no reason to keep it from less, nor to refuse what does not press it.
+	s.update(drain("spare", "127.0.0.1:3", false), "")
+	s.update(Update{Drains: []state.DrainChange{drains("two", "127.0.0.1:1", true), drains("idle", "127.0.0.1:5", false)}}, "")
+	s.update(drain("two", "127.0.0.1:1", false), "")
+	s.update(forced(drain("two", "", true)), "")
+	s.update(first, "") // drains with its pool already
+	s.update(drain("two", "", false), "")
+	s.update(drain("two", "127.0.0.1:1", false), "")
+}
+
 // TestARateIsNotGuessedFromAnInstant: what came before the first second ended is not divided by less.
 func TestARateIsNotGuessedFromAnInstant(t *testing.T) {
 	s := steer(t, threeRoutes, nil)
