@@ -26,8 +26,8 @@ func (p *Proxy) Apply(cfg *config.Config) (generation uint64, changes []string, 
 	return p.ApplyFor(cfg, Cause{By: "file"})
 }
 
-// ApplyFor puts cfg in force and returns the generation and, one line each, what changed: first
-// what weights set through the API it replaced, then config.Diff. Nothing has changed, and there is no new
+// ApplyFor puts cfg in force and returns the generation and, one line each and shortened, what changed:
+// first what weights set through the API it replaced, then config.Diff. Nothing has changed, and there is no new
 // generation, when it says the same as the one in force. On an error the old one stays in force, whole.
 func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, changes []string, err error) {
 	p.applying.Lock()
@@ -66,7 +66,7 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 	}
 	if next.generation == old.generation { // the configuration of the last run
 		swap()
-		return next.generation, changes, nil
+		return next.generation, shortened(changes), nil
 	}
 	kind := state.KindReload
 	if !old.filled() {
@@ -75,7 +75,7 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 	change := next.change(old, kind, cause)
 	change.Notes = shortened(besideWeights(changes, change.Routes))
 	p.commit(change, next, swap)
-	return next.generation, changes, nil
+	return next.generation, shortened(changes), nil
 }
 
 func (p *Proxy) reloadTime(err error) time.Time {

@@ -361,7 +361,7 @@ func describeChange(c *state.Change) (lines []string) {
 	return lines
 }
 
-// shownChanges is how many changes the log and the history name.
+// shownChanges is how many changes the log, the history and the answer to a reload name.
 const shownChanges = 50
 
 func shortened(changes []string) []string {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -168,7 +167,6 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 		r.log.Debug("the configuration was read again; nothing has changed", zap.String("by", by))
 		return generation, nil, nil
 	}
-	changes = shortened(changes)
 	r.current.Store(&inForce{cfg, generation})
 	r.log.Info("the configuration was reloaded", zap.String("by", by), zap.Uint64("generation", generation), zap.Strings("changes", changes))
 	return generation, changes, nil
@@ -184,14 +182,4 @@ func (r *reloader) reject(by string, err error) (uint64, []string, error) {
 			zap.String("by", by), zap.String("fault", fault), zap.Uint64("generation", generation))
 	}
 	return generation, nil, err
-}
-
-// shownChanges is how many changes a line of the log names.
-const shownChanges = 50
-
-func shortened(changes []string) []string {
-	if len(changes) <= shownChanges {
-		return changes
-	}
-	return append(changes[:shownChanges:shownChanges], fmt.Sprintf("and %d more", len(changes)-shownChanges))
 }
