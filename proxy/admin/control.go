@@ -195,10 +195,11 @@ func (s *Server) wentTo(generation uint64) uint64 {
 	return generation
 }
 
-// writeChanged answers a write with the state it led to. What could not be saved is in force all the same.
+// writeChanged answers a write with the state it led to. What could not be saved is in force all the same,
+// and need not be of this write: that may have changed nothing.
 func (s *Server) writeChanged(w http.ResponseWriter, generation uint64, v any) {
 	if err := s.o.Control.Unsaved(); err != nil {
-		text := strconv.QuoteToASCII("the change is in force, but would not survive a restart: " + err.Error())
+		text := strconv.QuoteToASCII("what was changed would not survive a restart: " + err.Error())
 		w.Header().Set("Warning", "199 weir "+text)
 	}
 	writeState(w, generation, v)

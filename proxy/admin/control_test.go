@@ -194,7 +194,7 @@ func TestWritesRefused(t *testing.T) {
 		{"ramp empty", weights, `{"weights":{"blue":1,"green":1},"ramp":""}`, 400, "bad_request", "ramp"},
 		{"ramp null", weights, `{"weights":{"blue":1,"green":1},"ramp":null}`, 400, "bad_request", "null"},
 		{"ramp 0", weights, `{"weights":{"blue":1,"green":1},"ramp":"0s"}`, 422, "invalid_ramp", ""},
-		{"ramp too long", weights, `{"weights":{"blue":1,"green":1},"ramp":"999h"}`, 422, "invalid_ramp", "168h"},
+		{"ramp too long", weights, `{"weights":{"blue":1,"green":1},"ramp":"999h"}`, 422, "invalid_ramp", "at most 7 days"},
 		{"ramp to unknown", weights, `{"weights":{"blue":1},"ramp":"1m"}`, 422, "invalid_weights", "green"},
 		{"no ramp", ramp, `{}`, 409, "no_ramp", "predict"},
 		{"ramp of unknown route", [2]string{"DELETE", "/api/v1/routes/nope/ramp"}, ``, 404, "unknown_route", "nope"},
@@ -292,7 +292,7 @@ func TestWhatCannotBeSavedIsWarnedOf(t *testing.T) {
 		{"POST", "/api/v1/reload", ``},
 	} {
 		resp, body := a.write(tt.method, tt.path, tt.body)
-		want := `199 weir "the change is in force, but would not survive a restart: cannot write \"weir.state.json\": no space left"`
+		want := `199 weir "what was changed would not survive a restart: cannot write \"weir.state.json\": no space left"`
 		if got := resp.Header.Get("Warning"); resp.StatusCode != 200 || got != want {
 			t.Errorf("%d %s: %d %s, Warning: %s", i, tt.path, resp.StatusCode, body, got)
 		}
