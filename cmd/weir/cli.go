@@ -118,21 +118,36 @@ func (c *cli) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions)                                                      // likewise
 	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.switchTo(), c.drain(), c.undrain(),
 		c.history(), c.rollback(), c.events(), c.reload(), c.config(), c.healthcheck(), c.version())
+	root.InitDefaultCompletionCmd() // now, not by Execute: of itself it shows its help whatever shell is named
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			onlyHolds(cmd, "shell")
+		}
+	}
 	return root
 }
 
-// group is a command that only holds others; naming none, or an unknown one, is wrong usage.
+// group is a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short}
+	g.AddCommand(commands...)
+	onlyHolds(g, "command")
+	return g
+}
+
+// onlyHolds makes it wrong usage to name none of the commands of g, or an unknown one; what says what they
+// are.
+func onlyHolds(g *cobra.Command, what string) {
 	var names []string
-	for _, sub := range commands {
+	for _, sub := range g.Commands() {
 		names = append(names, sub.Name())
 	}
-	g := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
+	have := strings.Join(names, ", ")
+	g.Args = cobra.ArbitraryArgs
+	g.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageError("unknown command %q for %q (have %s)", args[0], cmd.CommandPath(), strings.Join(names, ", "))
+			return usageError("unknown %s %q for %q (have %s)", what, args[0], cmd.CommandPath(), have)
 		}
-		return usageError("%q needs a command (have %s)", cmd.CommandPath(), strings.Join(names, ", "))
-	}}
-	g.AddCommand(commands...)
-	return g
+		return usageError("%q needs a %s (have %s)", cmd.CommandPath(), what, have)
+	}
 }

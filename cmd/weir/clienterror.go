@@ -75,5 +75,8 @@ func (a *client) unreachable(err error) error {
 	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
 		hint = "Name the authority that signed its certificate with --ca-file or WEIR_CA"
 	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		reason, hint = errors.New("it speaks plain HTTP, not TLS"), "Write http:// in --admin or WEIR_ADMIN"
+	}
 	return fmt.Errorf("cannot reach the admin API at %s: %w\n%s", a.base, reason, hint)
 }

@@ -121,6 +121,32 @@ func TestCompletionKnowsRoutesAndVariants(t *testing.T) {
 	}
 }
 
+func TestCompletionIsForAShell(t *testing.T) {
+	for args, says := range map[string]string{
+		"completion":     `weir: "weir completion" needs a shell (have bash, fish, powershell, zsh)`,
+		"completion foo": `weir: unknown shell "foo" for "weir completion" (have bash, fish, powershell, zsh)`,
+		"config":         `weir: "weir config" needs a command (have schema, show)`,
+		"config foo":     `weir: unknown command "foo" for "weir config" (have schema, show)`,
+	} {
+		w := start(t, strings.Fields(args)...)
+		if status := w.exit(); status != 2 || w.out.text() != "" || !strings.HasPrefix(w.log.text(), says) {
+			t.Errorf("%s: exit %d, %q, %q; want 2 with %q", args, status, w.out.text(), w.log.text(), says)
+		}
+	}
+	w := start(t, "completion", "bash")
+	if status := w.exit(); status != 0 || !strings.Contains(w.out.text(), "__start_weir") {
+		t.Errorf("bash: exit %d, %q", status, w.log.text())
+	}
+}
+
+func TestAPlainAdminAPIIsToldFromTLS(t *testing.T) {
+	w := serve(t, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 0"))
+	_, stderr, status := w.command("status", "--admin", strings.Replace(w.admin, "http:", "https:", 1))
+	if status != 1 || !strings.Contains(stderr, "it speaks plain HTTP, not TLS\nweir: Write http:// in --admin or WEIR_ADMIN") {
+		t.Errorf("exit %d, %s", status, stderr)
+	}
+}
+
 func TestStatusIsDegraded(t *testing.T) {
 	blue, green := endpoint(t, "blue"), endpoint(t, "green")
 	green.Stop()
