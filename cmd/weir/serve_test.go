@@ -125,8 +125,6 @@ func TestCompletionIsForAShell(t *testing.T) {
 	for args, says := range map[string]string{
 		"completion":     `weir: "weir completion" needs a shell (have bash, fish, powershell, zsh)`,
 		"completion foo": `weir: unknown shell "foo" for "weir completion" (have bash, fish, powershell, zsh)`,
-		"config":         `weir: "weir config" needs a command (have schema, show)`,
-		"config foo":     `weir: unknown command "foo" for "weir config" (have schema, show)`,
 	} {
 		w := start(t, strings.Fields(args)...)
 		if status := w.exit(); status != 2 || w.out.text() != "" || !strings.HasPrefix(w.log.text(), says) {
