@@ -88,8 +88,13 @@ func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
 // on after a restart.
 func (c *Controller) Freeze(why *proxy.ControlError) {
 	c.freeze(why)
-	c.gate.Lock() // what was under way has ended
-	c.gate.Unlock()
+	c.quiesce()
+}
+
+// quiesce waits for the changes under way.
+func (c *Controller) quiesce() {
+	c.gate.Lock()
+	defer c.gate.Unlock()
 }
 
 // freeze sets why no change begins; nil lets them. After Close it stays as it is.
@@ -110,8 +115,7 @@ func (c *Controller) Close() error {
 	}
 	c.cancel()
 	c.hub.close()
-	c.gate.Lock() // what was under way has ended
-	c.gate.Unlock()
+	c.quiesce()
 	c.running.Wait()
 	c.disk.Lock()
 	defer c.disk.Unlock()
