@@ -1,47 +1,69 @@
 package main
 
 import (
-	"os"
-	"strings"
+	"errors"
+	"io"
+	"path/filepath"
 	"testing"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"weir/internal/state"
+	"weir/internal/takeover"
+	"weir/proxy"
+	"weir/proxy/control"
 )
 
-// TestTakeoverOfAStateThatAThirdHolds: somebody else gets the lock of the state in the middle of a takeover. The
-// old weir serves on, says why nothing can be changed, and can be steered again when the lock is free.
-func TestTakeoverOfAStateThatAThirdHolds(t *testing.T) {
-	old := serve(t, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 0"))
-	lock, err := os.OpenFile(strings.TrimSuffix(old.file, "weir.yaml")+"weir.state.json.lock", os.O_RDWR, 0)
+// TestAStateThatAThirdHolds: somebody else has the lock of the state when a takeover has failed. weir says why
+// nothing can be changed, and can be steered again when the lock is free.
+func TestAStateThatAThirdHolds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	writeFile(t, file, blueGreen(endpoint(t, "blue"), endpoint(t, "green"), "blue: 1, green: 0"))
+	a, err := openApp(appOptions{file: file, drainTimeout: time.Second, stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
-	held := make(chan error, 1)
-	go func() { held <- unix.Flock(int(lock.Fd()), unix.LOCK_EX) }() // first in the queue when the old one lets it go
-	w := start(t, "serve", "-c", old.file, "--takeover")
-	if err := <-held; err != nil {
+	defer a.close()
+	defer a.successors.Close()
+	shift := func() (code string) {
+		_, err := a.control.SetWeights("predict", map[string]float64{"blue": 0, "green": 1}, control.Change{})
+		var refused *proxy.ControlError
+		if errors.As(err, &refused) {
+			return refused.Code
+		}
+		return ""
+	}
+	s := a.reloader.current.Load().cfg.State
+	g := a.giver(s)
+	sockets, err := g.Sockets(takeover.Peer{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if code := w.exit(); code != 1 || !strings.Contains(w.log.text(), "another weir uses it") {
-		t.Errorf("the new weir: exit %d\n%s", code, w.log.text())
+	for _, s := range sockets {
+		_ = s.File.Close()
 	}
-	eventually(t, "the old one says that its state is lost", func() bool { return len(old.log.find(t, "this weir goes on")) == 1 })
-	if _, stderr, code := old.command("shift", "predict", "blue=0", "green=1"); code != 1 || !strings.Contains(stderr, "the state is not this weir's") {
-		t.Errorf("shift: exit %d, %s", code, stderr)
-	}
-	if got := old.variants(5); got["blue"] != 5 || !old.state().Degraded {
-		t.Errorf("%v, degraded %v", got, old.state().Degraded)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
+	if err := g.Release(nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it can be steered again", func() bool {
-		_, _, code := old.command("shift", "predict", "blue=0", "green=1")
-		return code == 0
-	})
-	if s := old.state(); s.Degraded || s.Generation != 2 {
+	if code := shift(); code != "takeover" {
+		t.Errorf("during the takeover: %q", code)
+	}
+	third, err := state.OpenFile(s.File, state.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = g.Reclaim()
+	if err == nil {
+		t.Fatal("the state was taken back from somebody who holds it")
+	}
+	g.Failed(err)
+	if code := shift(); code != "state_lost" || !a.control.Status().Degraded {
+		t.Errorf("afterwards: %q, degraded %v", code, a.control.Status().Degraded)
+	}
+	if err := third.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it can be steered again", func() bool { return shift() == "" })
+	if s := a.control.Status(); s.Degraded || s.Generation != 2 {
 		t.Errorf("%+v", s)
 	}
-	takeOver(t, old)
 }
