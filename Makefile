@@ -83,7 +83,7 @@ fmt-check:
 
 .PHONY: race
 race: ## every test under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
 
 .PHONY: fuzz
 fuzz: setup-run ## every fuzz target for FUZZTIME (60s)
