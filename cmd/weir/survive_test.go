@@ -64,7 +64,8 @@ func (m *modelServer) kill() {
 }
 
 // TestEndpointsThatDieCostNoRequest kills one of three model servers each second, and starts it again, under
-// POST requests.
+// POST requests. A third of them is away half of the time, and one more may still be ejected: that is more to
+// send again than the default budget of a fifth allows.
 func TestEndpointsThatDieCostNoRequest(t *testing.T) {
 	var models []*modelServer
 	var addresses []string
@@ -77,7 +78,7 @@ engine: "${WEIR_TEST_ENGINE:-auto}"
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 pools: {blue: {endpoints: [%s], probe: {path: /health/ready, interval: 300ms, timeout: 200ms, rise: 1, fall: 2}}}
-routes: [{name: predict, match: {path: /predict}, split: {blue: 1}}]
+routes: [{name: predict, match: {path: /predict}, split: {blue: 1}, retry: {budget_percent: 100}}]
 `, strings.Join(addresses, ", ")))
 	tr := newTraffic(t, w, 500)
 	end := time.Now().Add(time.Duration(atLength(4, 120)) * time.Second)
