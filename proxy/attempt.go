@@ -68,7 +68,10 @@ func (r *request) forward() kind {
 		if r.endpoint != nil {
 			r.ended(k)
 		}
-		if k == success || !r.again(k) {
+		if k == success {
+			return k
+		}
+		if k = r.again(k); k != success {
 			return k
 		}
 	}

@@ -260,6 +260,16 @@ func (c *conn) forgive() {
 	c.mu.Unlock()
 }
 
+// overcome undoes the interrupt of an attempt that was late; what ended the whole request stands.
+func (c *conn) overcome() {
+	c.mu.Lock()
+	c.deadline.Store(0)
+	if c.reason == reasonTimeout {
+		c.pardon()
+	}
+	c.mu.Unlock()
+}
+
 // lingerClose ends the connection under a client that may still be sending: closing at once would
 // reset it, and the reset would take our answer with it before the client has read it.
 func (c *conn) lingerClose() {

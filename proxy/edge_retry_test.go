@@ -269,3 +269,22 @@ func TestEdgeRetryOfAnEndpointThatDied(t *testing.T) {
 		}
 	}
 }
+
+// TestEdgeRetryPauseBlamesNobody: a request whose time is over while it waits for its next attempt is answered with
+// 504, and the endpoint that it would have asked has done nothing.
+func TestEdgeRetryPauseBlamesNobody(t *testing.T) {
+	r := start(t, setup{endpoints: []string{backendtest.Refused(t)}, pool: "outlier: off\n",
+		route: "timeouts: {total: 300ms, attempt: 200ms}\nretry: {backoff: 1m}\n"})
+	cl := r.dial(t)
+	cl.refused(cl.get("/"), 504, 502) // 502 where the pause happened to be short
+	m := r.metrics(t)
+	if n := sum(m, "weir_attempts_total", `outcome="timeout"`); n != 0 {
+		t.Errorf("%v attempts are said to have timed out", n)
+	}
+	if n := sum(m, "weir_attempts_total", `outcome="connect"`); n < 1 {
+		t.Errorf("%v attempts failed to connect", n)
+	}
+	if n := sum(m, "weir_endpoint_inflight"); n != 0 {
+		t.Errorf("%v in flight", n)
+	}
+}

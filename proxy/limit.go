@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"weir/config"
@@ -19,11 +18,10 @@ const limitedKeys = 1 << 18
 type limited struct {
 	source, header string
 	keys           *limit.Limiter
-	refused        atomic.Uint64
 }
 
 // newLimited returns the limit that c asks for, which is prev where that has the same keys, and nil where there
-// is none. Its figures come into force with configure.
+// is none. Its figures come into force when the table does (ApplyFor).
 func newLimited(c *config.RateLimit, prev *limited) *limited {
 	if c == nil {
 		return nil
@@ -37,13 +35,9 @@ func newLimited(c *config.RateLimit, prev *limited) *limited {
 // sinceStart is the clock of limits.
 func (p *Proxy) sinceStart(t time.Time) int64 { return int64(t.Sub(p.started)) }
 
-// admits takes the request from its key's bucket. It notes when one would be admitted that is not.
-func (l *limited) admits(r *request) bool {
-	ok, after, _ := l.keys.Take(l.key(r), 1, r.p.sinceStart(r.start))
-	if !ok {
-		l.refused.Add(1)
-		r.retryAfter = after
-	}
+// admits takes the request from its key's bucket. Where that is used up, it notes when it will not be.
+func (l *limited) admits(r *request) (ok bool) {
+	ok, r.retryAfter, _ = l.keys.Take(l.key(r), 1, r.p.sinceStart(r.start))
 	return ok
 }
 

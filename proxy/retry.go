@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +41,11 @@ func newRetrying(c config.Retry, live *retryLive) retrying {
 // It counts by seconds. A retry is compared with the whole of the last budgetSeconds and the present second,
 // requests with those alone, so that no 10 s see more than is allowed.
 type retryLive struct {
-	now       atomic.Uint32
-	requests  [budgetSeconds + 1]atomic.Uint32
-	retries   [budgetSeconds + 1]atomic.Uint32
+	now      atomic.Uint32
+	requests [budgetSeconds + 1]atomic.Uint32
+
+	mu        sync.Mutex // held by retries, which are rare, so that none is one too many
+	retries   [budgetSeconds + 1]uint32
 	exhausted atomic.Uint64 // retries that it did not allow
 	counts    [retryReasons]atomic.Uint64
 }
@@ -58,39 +61,47 @@ func (b *retryLive) request() { b.requests[b.now.Load()].Add(1) }
 func (b *retryLive) tick() {
 	next := (b.now.Load() + 1) % uint32(len(b.requests))
 	b.requests[next].Store(0)
-	b.retries[next].Store(0)
+	b.mu.Lock()
+	b.retries[next] = 0
+	b.mu.Unlock()
 	b.now.Store(next)
 }
 
 // take reports whether another retry is allowed, and counts it.
 func (b *retryLive) take(percent float64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var requests, retries uint64
 	oldest := (b.now.Load() + 1) % uint32(len(b.requests))
 	for i := range b.requests {
 		if uint32(i) != oldest {
 			requests += uint64(b.requests[i].Load())
 		}
-		retries += uint64(b.retries[i].Load())
+		retries += uint64(b.retries[i])
 	}
 	if float64(retries) >= max(budgetAtLeast, percent/100*float64(requests)) {
 		b.exhausted.Add(1)
 		return false
 	}
-	b.retries[b.now.Load()].Add(1)
+	b.retries[b.now.Load()]++
 	return true
 }
 
-// again decides whether the request is sent once more after an attempt that ended with k, chooses the
-// endpoint and waits for its turn.
-func (r *request) again(k kind) bool {
+// again prepares another attempt after one that ended with k: it chooses the endpoint and waits for its turn.
+// It returns success, or what the request ends with.
+func (r *request) again(k kind) kind {
 	if k != badStatus && !r.mayRetry(k) { // receive has asked already
-		return false
+		return k
 	}
 	if !r.pickAgain() {
-		return false
+		return k
 	}
-	r.pause()
-	return true
+	if ended := r.pause(); ended != success {
+		r.endpoint.Done(balancer.Canceled, 0) // it was not asked
+		r.endpoint = nil
+		return ended
+	}
+	return success
 }
 
 // mayRetry reports whether the request may be sent once more after k, and counts that it is.
@@ -164,20 +175,21 @@ const pauseStep = 100 * time.Millisecond
 
 // pause waits before the next attempt: full jitter over a base that doubles
 // (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter), and what the endpoint asked for
-// where there is no other. Who ends the request ends the pause.
-func (r *request) pause() {
+// where there is no other. It returns success, or why the request has ended meanwhile.
+func (r *request) pause() kind {
 	ceiling := min(time.Duration(1<<min(r.retries, 10)-1), 10) * r.route.retry.Backoff
 	wait := max(time.Duration(rand.Int64N(int64(ceiling)+1)), r.retryAfter)
 	c := r.c
-	c.forgive()
+	c.overcome()
 	c.enter(phaseAwait)
 	for until := time.Now().Add(wait); c.interruptedBy() == reasonNone; {
 		left := time.Until(until)
 		if left <= 0 {
-			return
+			return success
 		}
 		c.strand.park(min(left, pauseStep))
 	}
+	return r.endpointFailed(false)
 }
 
 // idempotent reports whether the request may be sent again though an endpoint may have acted upon it.
