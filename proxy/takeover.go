@@ -103,19 +103,12 @@ func (p *Proxy) ListenerFiles() (map[string]*os.File, error) {
 // StopAccepting ends accepting on the listeners with these configured addresses, whose sockets another
 // process has, too: what is in their backlog is for that one. When it has returned nothing more is
 // accepted there. Shutdown then treats the other listeners as ever. No configuration should be applied
-// between this and Shutdown or ResumeAccepting.
+// between this and Shutdown.
 func (p *Proxy) StopAccepting(addresses []string) {
 	for _, l := range *p.listeners.Load() {
 		if slices.Contains(addresses, l.address) {
 			l.pause()
 		}
-	}
-}
-
-// ResumeAccepting undoes StopAccepting.
-func (p *Proxy) ResumeAccepting() {
-	for _, l := range *p.listeners.Load() {
-		l.resume()
 	}
 }
 
@@ -130,15 +123,4 @@ func (l *listener) pause() {
 	for l.taking {
 		l.room.Wait()
 	}
-}
-
-func (l *listener) resume() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || !l.paused {
-		return
-	}
-	l.setDeadline(time.Time{})
-	l.paused = false
-	l.room.Broadcast()
 }
