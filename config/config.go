@@ -206,7 +206,7 @@ const (
 const (
 	IdempotentAuto   = "auto"   // safe methods (GET, HEAD, OPTIONS); and inference, which is pure: POST to …/predict, and to V2 /v2/models/…/infer
 	IdempotentAlways = "always" // every request of the route
-	IdempotentNever  = "never"  // only what has reached no endpoint
+	IdempotentNever  = "never"  // only what has reached no endpoint, and safe methods that met the end of a kept-alive connection
 )
 
 // RateLimit refuses requests of a key beyond a rate.

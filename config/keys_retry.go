@@ -19,7 +19,7 @@ func retryShape() shape[Retry] {
 		key("on", retryOnShape{}, func(r *Retry) *Retry { return r },
 			"What a request is sent again after: connect (no connection), reset (the connection ended before the head of the answer), timeout (timeouts.attempt is over), statuses of answers from 400 to 599, and 5xx for all from 500."),
 		key("idempotent", choiceShape("word", []string{IdempotentAuto, IdempotentAlways, IdempotentNever}), func(r *Retry) *string { return &r.Idempotent },
-			"Which requests may be sent again that may have reached an endpoint: auto is safe methods, PUT, DELETE and inference (POST to /predict, and to V2 …/infer); always is every request of the route; never is none, so that only failures to connect are left."),
+			"Which requests may be sent again that may have reached an endpoint: auto is safe methods (GET, HEAD, OPTIONS) and inference (POST to …/predict, and to V2 /v2/models/…/infer); always is every request of the route; never is none, so that only failures to connect are left, and safe methods that met the end of a kept-alive connection."),
 		key("budget_percent", percentShape(), func(r *Retry) *float64 { return &r.BudgetPercent },
 			"In any 10 s, at most this percentage of the route's requests is sent again, or 10 where that is more."),
 		key("backoff", pauseShape(maxBackoff), func(r *Retry) *time.Duration { return &r.Backoff },
