@@ -264,7 +264,7 @@ func (p *Pool) PickEjected(tried []*Endpoint) *Endpoint {
 			return nil
 		}
 		if e.Ejected() && e.Healthy() && !e.Draining() && (picked == nil || e.EjectedUntil().Before(picked.EjectedUntil())) {
-			picked = e // the one that has been away for longest
+			picked = e // the one that comes back first
 		}
 	}
 	if picked != nil {
