@@ -22,7 +22,7 @@ type collector struct {
 	attempts, attemptDuration                                     *prometheus.Desc
 	variantWeight, endpointWeight, inflight, healthy, ejected     *prometheus.Desc
 	connections, endpointConnections, accessDropped, loopsBlocked *prometheus.Desc
-	listenerFull, ejections, spared                               *prometheus.Desc
+	listenerFull, ejections, spared, panicking                    *prometheus.Desc
 	generation, reloadOK, reloadTime                              *prometheus.Desc
 }
 
@@ -50,6 +50,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		healthy:             d("endpoint_healthy", "1 while the endpoint's probes succeed, else 0.", "pool", "endpoint"),
 		ejections:           d("endpoint_ejections_total", "Times the endpoint was ejected as an outlier.", "pool", "endpoint"),
 		spared:              d("endpoint_ejections_spared_total", "Times the endpoint was due to be ejected and stayed, because too many were or it was the last.", "pool", "endpoint"),
+		panicking:           d("pool_panicking", "1 while ejected endpoints of the pool are used all the same, because too few others are left, else 0.", "pool"),
 		ejected:             d("endpoint_ejected", "1 while the endpoint is ejected as an outlier, else 0.", "pool", "endpoint"),
 		connections:         d("connections", "Connections open from clients."),
 		listenerFull:        d("listener_full_total", "Times a listener reached its limit of connections: further clients wait until one ends.", "listener"),
@@ -67,7 +68,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.rateLimited, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.ejected, c.connections, c.endpointConnections,
-		c.listenerFull, c.ejections, c.spared, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
+		c.listenerFull, c.ejections, c.spared, c.panicking, c.accessDropped, c.loopsBlocked, c.generation, c.reloadOK, c.reloadTime,
 	} {
 		ch <- d
 	}
@@ -90,7 +91,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		count(c.retriesRefused, r.retry.live.exhausted.Load(), r.cfg.Name)
 		if r.limit != nil {
-			count(c.rateLimited, r.limit.refused.Load(), r.cfg.Name)
+			count(c.rateLimited, r.limit.keys.Refused(), r.cfg.Name)
 			count(c.rateCrowded, r.limit.keys.Crowded(), r.cfg.Name)
 		}
 		for i, v := range r.split.Variants() {
@@ -100,6 +101,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, pl := range t.pools {
+		gauge(c.panicking, bit(pl.Panicking()), pl.Name())
 		for _, e := range pl.Endpoints() {
 			c.endpoint(e, count, gauge, ch)
 		}

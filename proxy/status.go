@@ -73,6 +73,7 @@ type PoolStatus struct {
 	Generation uint64           `json:"generation"` // of its last change
 	Draining   bool             `json:"draining"`   // as a whole
 	Inflight   int64            `json:"inflight"`   // attempts under way: a drain is over at 0
+	Panicking  bool             `json:"panicking"`  // ejected endpoints are used all the same: too few others are left
 	Endpoints  []EndpointStatus `json:"endpoints"`
 }
 
@@ -113,6 +114,9 @@ func (p *Proxy) Status() Status {
 	for _, pl := range t.pools {
 		ps := poolStatus(pl)
 		s.Pools = append(s.Pools, ps)
+		if ps.Panicking {
+			s.Reasons = append(s.Reasons, "pool "+ps.Name+": so few endpoints are not ejected that those that are get requests, too")
+		}
 		for _, e := range ps.Endpoints {
 			if !e.Healthy {
 				s.Reasons = append(s.Reasons, "pool "+ps.Name+": endpoint "+e.Address+" is not healthy: "+e.Probe)
@@ -189,7 +193,7 @@ func millis(s *stats.Snapshot, q float64) *float64 {
 }
 
 func poolStatus(pl *pool) PoolStatus {
-	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.set.Generation, Draining: pl.Draining(), Inflight: pl.Inflight()}
+	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.set.Generation, Draining: pl.Draining(), Inflight: pl.Inflight(), Panicking: pl.Panicking()}
 	for _, e := range pl.Endpoints() {
 		es := EndpointStatus{
 			Address: e.Address, Weight: e.Weight(), EffectiveWeight: e.EffectiveWeight(), Inflight: e.Inflight(),

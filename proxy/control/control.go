@@ -26,7 +26,7 @@ import (
 
 // Options are what a Controller is made of.
 type Options struct {
-	// Proxy are the options of the proxy that is steered; Remembered, Commit and Health are New's.
+	// Proxy are the options of the proxy that is steered; Remembered, Commit, Health and Ejected are New's.
 	Proxy proxy.Options
 	// Store keeps what survives a restart. Close closes it.
 	Store state.Store
@@ -74,8 +74,8 @@ func New(o Options) (*Controller, error) {
 	if doc == nil {
 		c.doc = &state.Document{Format: state.Format}
 	}
-	o.Proxy.Remembered, o.Proxy.Commit, o.Proxy.Health = doc, c.commit, c.healthChanged
-	o.Proxy.Ejected = c.ejectionChanged
+	o.Proxy.Remembered, o.Proxy.Commit = doc, c.commit
+	o.Proxy.Health, o.Proxy.Ejected = c.healthChanged, c.ejectionChanged
 	c.proxy = proxy.New(o.Proxy)
 	c.running.Go(c.keepSaving)
 	return c, nil

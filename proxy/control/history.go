@@ -17,8 +17,8 @@ func (c *Controller) History() []state.Change {
 }
 
 // Rollback gives routes the weights, and pools the drains, that they had in generation to; with 0, those
-// before the last change of routing; for a step of a ramp, its route's weights before the first. It returns the generation then
-// in force: a new one, or the old one where nothing differs.
+// before the last change of routing, or where that is a step of a ramp, its route the weights before the
+// first step. It returns the generation then in force: a new one, or the old one where nothing differs.
 //
 // It returns a *ControlError: 422 for a generation that never was; 409 for one that is not in the history
 // any more, or whose routes, variants, pools or endpoints are gone; and what proxy.Update refuses.
