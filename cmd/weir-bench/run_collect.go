@@ -90,7 +90,9 @@ func (c *collector) report(interrupted bool) *bench.Report {
 	elapsed := max(0, c.elapsed-c.warmup)
 	if c.length > 0 && !c.closed {
 		// Rates are over the time in which requests were due, not the wait for the last answers.
-		elapsed = min(elapsed, c.length)
+		if elapsed = min(elapsed, c.length); !interrupted {
+			elapsed = c.length // the last answer may come before
+		}
 	}
 	r := bench.Summarize(c.total, elapsed)
 	r.Target, r.Arrivals, r.Rate = c.runOptions.target, c.arrivals, c.plan.Mean(elapsed)
