@@ -18,12 +18,12 @@ GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
 
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make run DURATION=20s ends by itself; make fuzz FUZZTIME=10s is shorter."
 
 .PHONY: setup
 setup: ## install all that building, running and testing need, where it is missing
-	@scripts/setup.sh tools onnxruntime peers
+	@scripts/setup.sh tools onnxruntime peers grpcjs
 
 .PHONY: setup-run
 setup-run: # what make run needs: no root, nothing outside this folder
@@ -50,6 +50,10 @@ bench: setup build caddy ## compare with nginx, HAProxy and Caddy under every lo
 .PHONY: bench-quick
 bench-quick: setup build ## compare with nginx and HAProxy on small requests, under a minute; writes nothing
 	bin/weir-bench compare --workloads a,b,f --peers direct,nginx,haproxy,weir-goroutine,weir --rounds 2 --duration 1s
+
+.PHONY: bench-scenarios
+bench-scenarios: setup build ## compare policies of balancing before unequal pods, half an hour: docs/balancing.md
+	bin/weir-bench scenarios -o markdown --into docs/balancing.md
 
 .PHONY: caddy
 caddy: bin/caddy ## bin/caddy, for make bench: from its Go module, minutes the first time
@@ -104,6 +108,15 @@ models: ## train the models of backend/models again
 models-check: ## fail if the committed models are not what training makes
 	@scripts/setup.sh dataset
 	$(GO) run ./backend/models/train -check
+
+# The committed files name the versions that made them in their heads.
+.PHONY: proto
+proto: ## generate the Go files of backend/inference again, from its .proto
+	@scripts/setup.sh protobuf
+	GOBIN=$(CURDIR)/.cache/bin $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(CURDIR)/.cache/bin $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	PATH="$(CURDIR)/.cache/bin:$$PATH" protoc -I backend/inference --go_out=. --go_opt=module=weir \
+		--go-grpc_out=. --go-grpc_opt=module=weir open_inference.proto
 
 .PHONY: clean
 clean: ## remove bin and .cache; Go's own caches stay

@@ -2,6 +2,9 @@ package backend
 
 import (
 	"fmt"
+	"math"
+	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -12,7 +15,12 @@ type fault struct {
 	status  int
 	kind    faultKind
 	message string
+	// retry is when a client of a busy server may try again.
+	retry time.Duration
 }
+
+// statusCanceled is the status of a fault that nobody is told: the client has gone.
+const statusCanceled = 499
 
 type faultKind uint8
 
@@ -27,6 +35,10 @@ const (
 	faultNotReady
 	// faultOverload found the queue full.
 	faultOverload
+	// faultCanceled was given up by its client while it waited or ran.
+	faultCanceled
+	// faultDeadline could not be answered in the time that its client gave it.
+	faultDeadline
 	// faultModel is a valid request that the model failed on.
 	faultModel
 	// faultPanic is a mistake in this program.
@@ -34,7 +46,7 @@ const (
 )
 
 func faultKinds() []faultKind {
-	return []faultKind{faultRequest, faultUnknownModel, faultNotReady, faultOverload, faultModel, faultPanic}
+	return []faultKind{faultRequest, faultUnknownModel, faultNotReady, faultOverload, faultCanceled, faultDeadline, faultModel, faultPanic}
 }
 
 func (k faultKind) String() string {
@@ -47,6 +59,10 @@ func (k faultKind) String() string {
 		return "not_ready"
 	case faultOverload:
 		return "overload"
+	case faultCanceled:
+		return "canceled"
+	case faultDeadline:
+		return "deadline"
 	case faultModel:
 		return "model"
 	case faultPanic:
@@ -57,11 +73,16 @@ func (k faultKind) String() string {
 
 func (f *fault) Error() string { return f.message }
 
+// retryAfter is the value of the header field Retry-After: whole seconds, from 1 to 60.
+func (f *fault) retryAfter() string {
+	return strconv.Itoa(int(math.Ceil(min(max(f.retry.Seconds(), 1), 60))))
+}
+
 // server says whether the fault is this server's and not the client's.
 func (f *fault) server() bool { return f.status >= 500 }
 
 func badRequest(format string, args ...any) *fault {
-	return &fault{fasthttp.StatusBadRequest, faultRequest, fmt.Sprintf(format, args...)}
+	return &fault{status: fasthttp.StatusBadRequest, kind: faultRequest, message: fmt.Sprintf(format, args...)}
 }
 
 // badInput is a request that does not fit the model m; it ends with what m wants.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 type scripted struct {
 	signature tensor.Signature
 	run       func(inputs []tensor.Tensor) ([]tensor.Tensor, error)
+	// within, when it is set, runs instead of run.
+	within func(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Tensor, error)
 
 	mu     sync.Mutex
 	closed int
@@ -37,7 +40,12 @@ type scripted struct {
 
 func (r *scripted) Signature() tensor.Signature { return r.signature }
 
-func (r *scripted) Run(inputs []tensor.Tensor) ([]tensor.Tensor, error) { return r.run(inputs) }
+func (r *scripted) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Tensor, error) {
+	if r.within != nil {
+		return r.within(ctx, inputs)
+	}
+	return r.run(inputs)
+}
 
 func (r *scripted) Close() error {
 	r.mu.Lock()
@@ -68,6 +76,18 @@ func doubler() *scripted {
 	}
 }
 
+// gated is a doubler whose runs each say on entered that they have begun, and then wait for proceed.
+func gated() (m *scripted, entered, proceed chan struct{}) {
+	m, entered, proceed = doubler(), make(chan struct{}), make(chan struct{})
+	double := m.run
+	m.run = func(in []tensor.Tensor) ([]tensor.Tensor, error) {
+		entered <- struct{}{}
+		<-proceed
+		return double(in)
+	}
+	return m, entered, proceed
+}
+
 func source(name, version string, r Runner) Source {
 	return Source{Name: name, Version: version, Path: name + ".onnx", Open: func() (Runner, error) { return r, nil }}
 }
@@ -77,6 +97,7 @@ type running struct {
 	t      *testing.T
 	server *Server
 	base   string
+	beside sync.WaitGroup // what else serves
 }
 
 // start serves with these options; load says whether its models are loaded.
@@ -92,7 +113,7 @@ func start(t *testing.T, o Options, load bool) *running {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
-	r := &running{t, s, "http://" + ln.Addr().String()}
+	r := &running{t: t, server: s, base: "http://" + ln.Addr().String()}
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -103,6 +124,7 @@ func start(t *testing.T, o Options, load bool) *running {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
+		r.beside.Wait()
 	})
 	if load {
 		if err := s.Load(); err != nil {
@@ -204,10 +226,20 @@ func (r *running) raw(text string) string {
 // await polls the metrics until they hold the line.
 func (r *running) await(line string) {
 	r.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !strings.Contains("\n"+r.get("/metrics").body, "\n"+line+"\n") {
+	r.awaitOne(line)
+}
+
+// awaitOne polls the metrics until they hold one of the lines.
+func (r *running) awaitOne(lines ...string) {
+	r.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		page := "\n" + r.get("/metrics").body
+		if slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(page, "\n"+line+"\n") }) {
+			return
+		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("the metrics never had %s", line)
+			r.t.Fatalf("the metrics never had %s", strings.Join(lines, " or "))
 		}
 	}
 }

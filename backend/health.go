@@ -127,6 +127,8 @@ func (s *Server) readiness() readyAnswer {
 	switch {
 	case s.draining.Load():
 		a.Reason = "the server is stopping"
+	case !a.Checks.Model.Loaded && s.repository.Load() != nil:
+		a.Reason = "no model is loaded"
 	case !a.Checks.Model.Loaded:
 		a.Reason = "the models are being loaded"
 	case a.Checks.GPU.Error != "":
@@ -145,7 +147,7 @@ func (s *Server) checkModel() modelCheck {
 	if models == nil {
 		return c
 	}
-	c.Loaded = true
+	c.Loaded = len(models.models) > 0
 	latest := int64(0)
 	for _, m := range models.models {
 		c.Models = append(c.Models, servedModel{m.Name, m.Version})
@@ -177,12 +179,18 @@ func (s *Server) checkGPU() gpuCheck {
 		return gpuCheck{}
 	}
 	var used, total float64
-	for _, d := range devices {
+	gpus := 0
+	for i := range devices {
+		d := &devices[i]
+		if d.MIG { // part of its GPU
+			continue
+		}
+		gpus++
 		used += float64(d.MemoryUsed) / (1 << 20)
 		total += float64(d.MemoryTotal) / (1 << 20)
 	}
 	healthy := fault == nil
-	c := gpuCheck{Available: true, Devices: len(devices), MemoryAllocated: &used, MemoryTotal: &total, Healthy: &healthy}
+	c := gpuCheck{Available: true, Devices: gpus, MemoryAllocated: &used, MemoryTotal: &total, Healthy: &healthy}
 	if fault != nil {
 		c.Error = fault.Error()
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"weir/backend/load"
 )
 
 // TestHealthBeforeAndAfterLoading walks through a start, with the guide's keys.
@@ -204,7 +206,11 @@ func TestResourceGate(t *testing.T) {
 func TestGPUDecidesReadiness(t *testing.T) {
 	devices := []GPUDevice{
 		{Index: 0, MemoryUsed: 1 << 30, MemoryTotal: 4 << 30, Utilization: 35},
-		{Index: 1, MemoryUsed: 2 << 30, MemoryTotal: 4 << 30, Utilization: math.NaN()},
+		{
+			Index: 1, Name: "A", UUID: "GPU-1", MemoryUsed: 2 << 30, MemoryTotal: 4 << 30, Utilization: math.NaN(),
+			Temperature: 61, Power: 250.5, ECCUncorrected: math.NaN(), XIDs: map[int]uint64{31: 2},
+		},
+		{Index: 1, MIG: true, Instance: 3, MemoryUsed: 3 << 30, MemoryTotal: 4 << 30, Utilization: math.NaN()},
 	}
 	var fault error
 	r := start(t, Options{
@@ -213,14 +219,34 @@ func TestGPUDecidesReadiness(t *testing.T) {
 	}, true)
 	r.await(`ml_gpu_memory_allocated_bytes{device_id="1"} 2.147483648e+09`)
 	r.wantMetric(`ml_gpu_utilization_percent{device_id="0"} 35`)
-	if page := r.get("/metrics").body; strings.Contains(page, `ml_gpu_utilization_percent{device_id="1"}`) {
+	for _, line := range []string{
+		`ml_gpu_memory_allocated_bytes{device_id="1:3"} 3.221225472e+09`,
+		`ml_gpu_memory_total_bytes{device_id="1"} 4.294967296e+09`,
+		`ml_gpu_temperature_celsius{device_id="1"} 61`,
+		`ml_gpu_power_watts{device_id="1"} 250.5`,
+		`ml_gpu_ecc_uncorrected_errors{device_id="0"} 0`,
+		`ml_gpu_xid_errors_total{device_id="1",xid="31"} 2`,
+		`ml_gpu_info{device_id="1",name="A",uuid="GPU-1"} 1`,
+		`ml_gpu_fault 0`,
+	} {
+		r.wantMetric(line)
+	}
+	report, err := load.Parse(r.get("/v2", load.RequestHeader, "text").header.Get(load.ResponseHeader))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]load.Metric{{Name: "gpu", Value: 0.35}, {Name: "gpu_memory", Value: 0.75}}, report.Utilization); diff != "" {
+		t.Errorf("load report: %s", diff)
+	}
+	if page := r.get("/metrics").body; strings.Contains(page, `ml_gpu_ecc_uncorrected_errors{device_id="1"}`) || strings.Contains(page, `ml_gpu_utilization_percent{device_id="1"}`) {
 		t.Error("a utilization that the driver does not tell was exported")
 	}
 	checks := decode[readyAnswer](t, r.get("/ready")).Checks.GPU
 	if !checks.Available || checks.Devices != 2 || *checks.MemoryAllocated != 3072 || *checks.MemoryTotal != 8192 || !*checks.Healthy {
 		t.Errorf("gpu: %+v", checks)
 	}
-	r.server.gpus.result.Store(&gpuState{devices[:1], errors.New("GPU 1 is lost")})
+	r.server.gpus.result.Store(&gpuState{devices: devices[:1], err: errors.New("GPU 1 is lost")})
+	r.wantMetric(`ml_gpu_fault 1`)
 	got := r.get("/health/ready")
 	a := decode[readyAnswer](t, got)
 	if got.status != 503 || a.Reason != "GPU fault: GPU 1 is lost" || *a.Checks.GPU.Healthy || a.Checks.GPU.Error == "" {
@@ -245,6 +271,10 @@ func TestGPUThatHangs(t *testing.T) {
 		begun := time.Now()
 		go w.sample(begun)
 		synctest.Wait()
+		var report load.Report
+		if w.report(&report, begun.Add(20*time.Second)); len(report.Utilization) != 0 {
+			t.Errorf("a driver that hangs reports %v", report.Utilization)
+		}
 		w.sample(begun) // does not wait behind the one that hangs
 		if err := w.fault(begun.Add(gpuPatience)); err != nil {
 			t.Errorf("within patience: %v", err)

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -11,43 +10,38 @@ import (
 // meterPeriod is the least time over which the meter takes rates.
 const meterPeriod = time.Second
 
-// meter lets requests run, a few at once and the others in line, and knows how busy that makes
-// the server. Its rates are over the last one to two periods, or since the request before when
-// that is longer ago.
+// meter knows how busy the server is. Its rates are over the last one to two periods, or since the
+// request before when that is longer ago.
 type meter struct {
-	now     func() time.Time
-	workers chan struct{} // holds a token for every free worker
-	limit   int           // requests that may wait
+	now func() time.Time
 
 	mu       sync.Mutex
+	capacity int // runs that there can be at once
 	inFlight int
 	queued   int
 	running  int
-	done     uint64 // requests ended
-	failed   uint64 // of them, those that this server failed
-	// worked is the time workers were running, all added up to the moment at.
-	worked time.Duration
-	at     time.Time
+	newest   mark
 	// Two marks of the past: rates are taken from the older.
 	older, newer mark
 }
 
+// mark is what was counted up to a moment.
 type mark struct {
-	at           time.Time
-	done, failed uint64
-	worked       time.Duration
+	at      time.Time
+	done    uint64 // requests ended
+	failed  uint64 // of them, those that this server failed
+	started uint64 // requests that left the queue
+	// worked is the time workers were running, waited the time requests were in the queue, both
+	// added up over all of them.
+	worked, waited time.Duration
 }
 
-func newMeter(workers, queue int, now func() time.Time) *meter {
-	m := &meter{now: now, workers: make(chan struct{}, workers), limit: queue, at: now()}
-	for range workers {
-		m.workers <- struct{}{}
-	}
-	m.older.at, m.newer.at = m.at, m.at
+func newMeter(workers int, now func() time.Time) *meter {
+	m := &meter{now: now, capacity: workers}
+	m.newest.at = now()
+	m.older, m.newer = m.newest, m.newest
 	return m
 }
-
-var errBusy = errors.New("the queue is full")
 
 // begin counts a request in; every begin is followed by end.
 func (m *meter) begin() {
@@ -62,48 +56,28 @@ func (m *meter) end(failed bool) {
 	m.mu.Lock()
 	m.advance()
 	m.inFlight--
-	m.done++
+	m.newest.done++
 	if failed {
-		m.failed++
+		m.newest.failed++
 	}
 	m.mu.Unlock()
 }
 
-// work waits for a worker and calls run on this goroutine. It fails with errBusy, and run is
-// not called, when too many wait already.
-func (m *meter) work(run func()) error {
-	select {
-	case <-m.workers:
-	default:
-		if !m.join() {
-			return errBusy
-		}
-		<-m.workers
-		m.leave()
+// queue counts requests into the queue, or out of it.
+func (m *meter) queue(change int) {
+	m.mu.Lock()
+	m.advance()
+	m.queued += change
+	if change < 0 {
+		m.newest.started += uint64(-change)
 	}
-	m.run(+1)
-	// Even if run panics the worker must come free again.
-	defer func() {
-		m.run(-1)
-		m.workers <- struct{}{}
-	}()
-	run()
-	return nil
+	m.mu.Unlock()
 }
 
-func (m *meter) join() bool {
+// canRun says how many runs there can be at once.
+func (m *meter) canRun(n int) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.queued >= m.limit {
-		return false
-	}
-	m.queued++
-	return true
-}
-
-func (m *meter) leave() {
-	m.mu.Lock()
-	m.queued--
+	m.capacity = max(n, 1)
 	m.mu.Unlock()
 }
 
@@ -114,16 +88,16 @@ func (m *meter) run(change int) {
 	m.mu.Unlock()
 }
 
-// advance brings worked up to now, and moves the marks. The caller holds mu.
+// advance brings the newest mark up to now, and moves the others. The caller holds mu.
 func (m *meter) advance() {
 	now := m.now()
-	if d := now.Sub(m.at); d > 0 {
-		m.worked += time.Duration(m.running) * d
-		m.at = now
+	if d := now.Sub(m.newest.at); d > 0 {
+		m.newest.worked += time.Duration(m.running) * d
+		m.newest.waited += time.Duration(m.queued) * d
+		m.newest.at = now
 	}
 	if now.Sub(m.newer.at) >= meterPeriod {
-		m.older = m.newer
-		m.newer = mark{at: m.at, done: m.done, failed: m.failed, worked: m.worked}
+		m.older, m.newer = m.newer, m.newest
 	}
 }
 
@@ -135,18 +109,21 @@ func (m *meter) busyNow() (b struct{ inFlight, queued int }) {
 	return b
 }
 
-// report is the load for an ORCA report. Application utilization is the share of the workers'
-// time that was spent running.
+// report is the load for an ORCA report. Application utilization is the share of the possible runs'
+// time that was spent running. queue_seconds is how long a request waits, by Little's law: the time
+// spent in the queue by all, those in it included, for each that left it.
 func (m *meter) report(r *load.Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.advance()
-	r.Named = append(r.Named[:0], load.Metric{Name: "in_flight", Value: float64(m.inFlight)}, load.Metric{Name: "queue", Value: float64(m.queued)})
-	period := m.at.Sub(m.older.at).Seconds()
+	wait := (m.newest.waited - m.older.waited).Seconds() / float64(max(m.newest.started-m.older.started, 1))
+	r.Named = append(r.Named[:0], load.Metric{Name: "in_flight", Value: float64(m.inFlight)},
+		load.Metric{Name: "queue", Value: float64(m.queued)}, load.Metric{Name: "queue_seconds", Value: wait})
+	period := m.newest.at.Sub(m.older.at).Seconds()
 	if period <= 0 {
 		return
 	}
-	r.ApplicationUtilization = (m.worked - m.older.worked).Seconds() / period / float64(cap(m.workers))
-	r.RPS = float64(m.done-m.older.done) / period
-	r.EPS = float64(m.failed-m.older.failed) / period
+	r.ApplicationUtilization = (m.newest.worked - m.older.worked).Seconds() / period / float64(m.capacity)
+	r.RPS = float64(m.newest.done-m.older.done) / period
+	r.EPS = float64(m.newest.failed-m.older.failed) / period
 }

@@ -1,11 +1,9 @@
 package backend
 
 import (
-	"errors"
 	"math"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,14 +34,14 @@ func (c *clock) advance(d time.Duration) {
 
 func TestMeterRates(t *testing.T) {
 	c := newClock()
-	m := newMeter(2, 10, c.now)
+	m := newMeter(2, c.now)
 	want := func(utilization, rps, eps, inFlight float64) {
 		t.Helper()
 		var got load.Report
 		m.report(&got)
 		expected := load.Report{
 			ApplicationUtilization: utilization, RPS: rps, EPS: eps,
-			Named: []load.Metric{{Name: "in_flight", Value: inFlight}, {Name: "queue", Value: 0}},
+			Named: []load.Metric{{Name: "in_flight", Value: inFlight}, {Name: "queue", Value: 0}, {Name: "queue_seconds", Value: 0}},
 		}
 		if diff := cmp.Diff(expected, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -52,9 +50,9 @@ func TestMeterRates(t *testing.T) {
 	want(0, 0, 0, 0) // at the very start there is no time to divide by
 	request := func(d time.Duration, failed bool) {
 		m.begin()
-		if err := m.work(func() { c.advance(d) }); err != nil {
-			t.Fatal(err)
-		}
+		m.run(+1)
+		c.advance(d)
+		m.run(-1)
 		m.end(failed)
 	}
 	// 10 requests a second, each working for 50 ms of one of two workers: utilization 0.25.
@@ -65,9 +63,10 @@ func TestMeterRates(t *testing.T) {
 	want(0.25, 10, 2, 0)
 	// While one runs on for longer than the period, its work counts already.
 	m.begin()
-	if err := m.work(func() { c.advance(4 * time.Second); want(0.5, 0, 0, 1) }); err != nil {
-		t.Fatal(err)
-	}
+	m.run(+1)
+	c.advance(4 * time.Second)
+	want(0.5, 0, 0, 1)
+	m.run(-1)
 	m.end(false)
 	c.advance(2 * time.Second)
 	want(0, 0.5, 0, 0)
@@ -79,74 +78,78 @@ func TestMeterRates(t *testing.T) {
 // TestMeterNeverReportsNonsense lets requests end at awkward moments.
 func TestMeterNeverReportsNonsense(t *testing.T) {
 	c := newClock()
-	m := newMeter(1, 10, c.now)
+	m := newMeter(1, c.now)
 	for i := range 2000 {
 		m.begin()
-		_ = m.work(func() { c.advance(time.Duration(i%7) * 37 * time.Millisecond) })
+		m.queue(+1)
+		c.advance(time.Duration(i%5) * 29 * time.Millisecond)
+		m.queue(-1)
+		m.run(+1)
+		c.advance(time.Duration(i%7) * 37 * time.Millisecond)
+		m.run(-1)
 		c.advance(time.Duration(i%11) * 53 * time.Millisecond)
 		m.end(i%3 == 0)
 		var r load.Report
 		m.report(&r)
-		if u := r.ApplicationUtilization; u < 0 || u > 1+1e-9 || r.RPS < r.EPS || r.EPS < 0 || math.IsNaN(r.RPS) {
+		if u := r.ApplicationUtilization; u < 0 || u > 1+1e-9 || r.RPS < r.EPS || r.EPS < 0 || math.IsNaN(r.RPS) || r.Named[2].Value < 0 || r.Named[2].Value > 0.116+1e-9 {
 			t.Fatalf("after %d requests: %+v", i, r)
 		}
 	}
 }
 
-func TestMeterQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMeter(2, 3, time.Now)
-		proceed := make(chan struct{})
-		var running, most int
-		var mu sync.Mutex
-		work := func() error {
-			return m.work(func() {
-				mu.Lock()
-				running++
-				most = max(most, running)
-				mu.Unlock()
-				<-proceed
-				mu.Lock()
-				running--
-				mu.Unlock()
-			})
+// TestUtilizationOfAnInstance has a model that runs once at a time: with that, the server is used up.
+func TestUtilizationOfAnInstance(t *testing.T) {
+	c := newClock()
+	s := newScheduler(4, 9, newMeter(4, c.now), c.now)
+	l := s.add(doubler(), Serving{Instances: 1}, nil)
+	other := s.add(doubler(), Serving{Instances: 4}, nil)
+	want := func(utilization float64) {
+		t.Helper()
+		s.meter.run(+1)
+		c.advance(2 * meterPeriod)
+		var r load.Report
+		s.meter.report(&r)
+		s.meter.run(-1)
+		if r.ApplicationUtilization != utilization {
+			t.Errorf("the utilization is %v, want %v", r.ApplicationUtilization, utilization)
 		}
-		results := make(chan error, 5)
-		for range 5 {
-			go func() { results <- work() }()
-		}
-		synctest.Wait() // two run, three wait
-		if b := m.busyNow(); b.queued != 3 {
-			t.Errorf("%d wait, want 3", b.queued)
-		}
-		if err := work(); !errors.Is(err, errBusy) {
-			t.Errorf("a sixth request: %v", err)
-		}
-		close(proceed)
-		for range 5 {
-			if err := <-results; err != nil {
-				t.Error(err)
-			}
-		}
-		if b := m.busyNow(); b.queued != 0 || most != 2 {
-			t.Errorf("%d wait, at most %d ran; want 0 and 2", b.queued, most)
-		}
-	})
+	}
+	want(0.25)
+	s.remove(other)
+	want(1)
+	s.remove(l)
+	want(1)
 }
 
-func TestMeterWorkerSurvivesPanic(t *testing.T) {
-	m := newMeter(1, 0, time.Now)
-	for range 3 {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Error("the panic was swallowed")
-				}
-			}()
-			_ = m.work(func() { panic("in the run") })
-		}()
+// TestMeterQueueTime: what waits counts as soon as it waits, and what has run for a period or two.
+func TestMeterQueueTime(t *testing.T) {
+	c := newClock()
+	m := newMeter(2, c.now)
+	want := func(queue, seconds float64) {
+		t.Helper()
+		var r load.Report
+		m.report(&r)
+		for name, want := range map[string]float64{"queue": queue, "queue_seconds": seconds} {
+			if got, ok := load.Find(r.Named, name); !ok || math.Abs(got-want) > 1e-9 {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
 	}
-	if err := m.work(func() {}); err != nil {
-		t.Error(err)
+	want(0, 0)
+	// Ten wait for 40 ms each, two at a time.
+	for range 5 {
+		m.queue(+2)
+		c.advance(40 * time.Millisecond)
+		m.queue(-2)
+		c.advance(160 * time.Millisecond)
+		want(0, 0.04)
 	}
+	c.advance(meterPeriod / 2)
+	want(0, 0.04)
+	c.advance(meterPeriod / 2)
+	want(0, 0)
+	// One that waits and waits is not overlooked because none has run.
+	m.queue(+1)
+	c.advance(5 * time.Second)
+	want(1, 5)
 }

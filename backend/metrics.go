@@ -14,6 +14,11 @@ type metrics struct {
 	distribution *prometheus.HistogramVec
 	errors       *prometheus.CounterVec
 	features     *featureStatistics
+	queueTime    *prometheus.HistogramVec
+	runTime      *prometheus.HistogramVec
+	batchSize    *prometheus.HistogramVec
+	spoiled      *prometheus.CounterVec
+	loads        *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -44,9 +49,33 @@ func newMetrics() *metrics {
 		}, []string{"error_type", version}),
 		features: newFeatureStatistics(),
 	}
+	m.addRuns()
 	m.registry.MustRegister(m.predictions, m.latency, m.score, m.distribution, m.errors, m.features,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// addRuns adds what is measured of the queue and the runs. Models run for microseconds and for seconds.
+func (m *metrics) addRuns() {
+	labels := []string{"model", "model_version"}
+	times := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	m.queueTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "ml_queue_seconds", Help: "Time that requests waited for their run, of those that ran.", Buckets: times,
+	}, labels)
+	m.runTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "ml_run_seconds", Help: "Time of one run of the model, for a request or a batch of them.", Buckets: times,
+	}, labels)
+	m.batchSize = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "ml_batch_rows", Help: "Rows in one run of the model; 1 where requests are not batched.",
+		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
+	}, labels)
+	m.spoiled = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ml_batch_fallbacks_total", Help: "Batches whose run failed, so that each of their requests was run alone.",
+	}, labels)
+	m.loads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ml_model_loads_total", Help: "Times that versions of a model were to be loaded into the running server, by result: success, or failure, after which nothing has changed.",
+	}, []string{"model", "result"})
+	m.registry.MustRegister(m.loads, m.queueTime, m.runTime, m.batchSize, m.spoiled)
 }
 
 // modelMetrics are one model's, looked up once so that a request only adds.
@@ -56,6 +85,18 @@ type modelMetrics struct {
 	score, distribution prometheus.Observer
 	features            []*featureStatistic
 	errors              errorCounters
+	queueTime, runTime  prometheus.Observer
+	batchSize           prometheus.Observer
+	spoiled             prometheus.Counter
+}
+
+// loaded counts a load into the running server.
+func (m *metrics) loaded(model string, ok bool) {
+	result := "success"
+	if !ok {
+		result = "failure"
+	}
+	m.loads.WithLabelValues(model, result).Inc()
 }
 
 // errorCounters counts faults by their kind.
@@ -86,6 +127,10 @@ func (m *metrics) of(model *Model) *modelMetrics {
 		distribution: m.distribution.WithLabelValues(v),
 		features:     m.features.of(model),
 		errors:       m.errorsOf(v),
+		queueTime:    m.queueTime.WithLabelValues(model.Name, v),
+		runTime:      m.runTime.WithLabelValues(model.Name, v),
+		batchSize:    m.batchSize.WithLabelValues(model.Name, v),
+		spoiled:      m.spoiled.WithLabelValues(model.Name, v),
 	}
 }
 
@@ -93,7 +138,9 @@ func (m *metrics) of(model *Model) *modelMetrics {
 type state struct {
 	server *Server
 
-	loaded, info, active, queued, gpuMemory, gpuUtilization *prometheus.Desc
+	loaded, info, provider, line, active, queued *prometheus.Desc
+	gpu                                          gpuMetrics
+	drift                                        driftMetrics
 }
 
 func newState(s *Server) *state {
@@ -105,17 +152,22 @@ func newState(s *Server) *state {
 		loaded: describe("ml_model_loaded", "1 once every model of this version is loaded and warm, else 0.", "model_version"),
 		info: describe("ml_model_info", "1 for each loaded model, described by its labels.",
 			"model", "model_version", "model_type", "platform", "environment"),
-		active:         describe("ml_active_requests", "Prediction requests being processed, the queued ones included."),
-		queued:         describe("ml_queued_requests", "Prediction requests that wait for a worker."),
-		gpuMemory:      describe("ml_gpu_memory_allocated_bytes", "GPU memory in use, by all processes.", "device_id"),
-		gpuUtilization: describe("ml_gpu_utilization_percent", "Percentage of time in which the GPU ran a kernel.", "device_id"),
+		provider: describe("ml_model_execution_provider", "1 for each execution provider that runs a loaded model.",
+			"model", "model_version", "execution_provider"),
+		line:   describe("ml_queue_depth", "Requests for a model that wait for their run.", "model", "model_version"),
+		active: describe("ml_active_requests", "Prediction requests being processed, the queued ones included."),
+		queued: describe("ml_queued_requests", "Prediction requests that wait for a worker."),
+		gpu:    newGPUMetrics(),
+		drift:  newDriftMetrics(),
 	}
 }
 
 func (c *state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.loaded, c.info, c.active, c.queued, c.gpuMemory, c.gpuUtilization} {
+	for _, d := range []*prometheus.Desc{c.loaded, c.info, c.provider, c.line, c.active, c.queued} {
 		ch <- d
 	}
+	c.gpu.describe(ch)
+	c.drift.describe(ch)
 }
 
 func (c *state) Collect(ch chan<- prometheus.Metric) {
@@ -136,6 +188,10 @@ func (c *state) Collect(ch chan<- prometheus.Metric) {
 		versions := make(map[string]bool)
 		for _, m := range models.models {
 			gauge(c.info, 1, m.Name, m.Version, string(m.reading.kind), m.signature.Platform, s.options.Environment)
+			for _, provider := range m.signature.Providers {
+				gauge(c.provider, 1, m.Name, m.Version, provider)
+			}
+			gauge(c.line, float64(m.line.depth()), m.Name, m.Version)
 			versions[m.Version] = true
 		}
 		for v := range versions {
@@ -145,10 +201,6 @@ func (c *state) Collect(ch chan<- prometheus.Metric) {
 	busy := s.meter.busyNow()
 	gauge(c.active, float64(busy.inFlight))
 	gauge(c.queued, float64(busy.queued))
-	for _, d := range s.gpus.latest().devices {
-		gauge(c.gpuMemory, float64(d.MemoryUsed), d.id())
-		if d.Utilization == d.Utilization { // NaN is "not told"
-			gauge(c.gpuUtilization, d.Utilization, d.id())
-		}
-	}
+	c.gpu.collect(ch, s.gpus, s.options.Now())
+	c.drift.collect(ch, s)
 }

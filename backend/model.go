@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,10 +11,11 @@ import (
 )
 
 // Runner is what the server needs of a loaded model; *onnx.Model is one. Run may be called from
-// many goroutines at once, with inputs in the order of the signature that fit it.
+// many goroutines at once, with inputs in the order of the signature that fit it; the outputs
+// are the caller's. Run may break off with ctx's error when ctx ends.
 type Runner interface {
 	Signature() tensor.Signature
-	Run(inputs []tensor.Tensor) ([]tensor.Tensor, error)
+	Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Tensor, error)
 	Close() error
 }
 
@@ -28,6 +30,8 @@ type Source struct {
 	Path string
 	// Open loads the model.
 	Open func() (Runner, error)
+	// Serving says how its requests are run.
+	Serving Serving
 }
 
 // defaultVersion is a model's version when nobody says another.
@@ -39,7 +43,14 @@ type Model struct {
 	signature     tensor.Signature
 	reading       reading
 	runner        Runner
-	metrics       *modelMetrics
+	serving       Serving // settled
+	line          *line
+	path, stamp   string // of the source
+	// users are the requests it serves, and one for being served; with the last it closes.
+	users   atomic.Int64
+	closed  func()
+	metrics *modelMetrics
+	drift   *drift // nil: not watched
 	// lastPrediction is the time of the last success in Unix nanoseconds, 0 before the first.
 	lastPrediction atomic.Int64
 }
@@ -128,13 +139,30 @@ func fits(t *tensor.Tensor, want tensor.Spec) error {
 	return nil
 }
 
-// load opens the source's model.
-func (s *Source) load() (*Model, error) {
+// acquire keeps the model open until release; false when it has closed already.
+func (m *Model) acquire() bool {
+	for n := m.users.Load(); n > 0; n = m.users.Load() {
+		if m.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Model) release() {
+	if m.users.Add(-1) == 0 {
+		m.closed()
+	}
+}
+
+// load opens the source's model and runs it for the first time.
+func (s *Source) load(o *Options) (*Model, error) {
+	stamp := s.stamp() // before it is read: a change while it is read is one
 	runner, err := s.Open()
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", s.Name, err)
 	}
-	m := &Model{Name: s.Name, Version: s.Version, signature: runner.Signature(), runner: runner}
+	m := &Model{path: s.Path, stamp: stamp, Name: s.Name, Version: s.Version, signature: runner.Signature(), runner: runner}
 	if m.Version == "" {
 		m.Version = m.signature.Metadata["version"]
 	}
@@ -145,6 +173,13 @@ func (s *Source) load() (*Model, error) {
 		err := fmt.Errorf("model %s: its metadata gives the version %q; want %s", s.Name, m.Version, nameAlphabet)
 		return nil, errors.Join(err, runner.Close())
 	}
+	m.users.Store(1)
 	m.reading = newReading(&m.signature)
+	if m.serving, err = s.Serving.settle(o, &m.signature); err == nil {
+		err = m.warmUp()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("model %s: %w", s.Name, err), runner.Close())
+	}
 	return m, nil
 }

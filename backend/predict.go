@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"math"
 	"strconv"
@@ -21,13 +22,14 @@ const (
 // predict answers the guide's POST /predict {"features": [...]}, one row for the first model.
 func (s *Server) predict(ctx *fasthttp.RequestCtx) *fault {
 	begun := s.options.Now()
-	models, f := s.loadedModels()
+	m, f := s.hold((*repository).first)
 	if f != nil {
 		s.unnamed.count(f)
 		return f
 	}
-	m := models.first()
-	return s.account(ctx, m, func() *fault {
+	defer m.release()
+	nameModel(ctx, m)
+	return s.account(m, func() *fault {
 		raw, f := body(ctx)
 		if f != nil {
 			return f
@@ -36,32 +38,38 @@ func (s *Server) predict(ctx *fasthttp.RequestCtx) *fault {
 		if err != nil {
 			return badInput(m, err)
 		}
-		outputs, f := s.run(m, inputs)
+		p, leave := s.patience(ctx)
+		defer leave()
+		outputs, f := s.run(p, m, inputs)
 		if f != nil {
 			return f
 		}
 		if m.reading.rows(outputs) < 1 {
-			return &fault{fasthttp.StatusInternalServerError, faultModel, "the model gave no prediction for its input"}
+			return &fault{status: fasthttp.StatusInternalServerError, kind: faultModel, message: "the model gave no prediction for its input"}
 		}
-		var p prediction
-		m.reading.row(outputs, 0, &p)
+		var read prediction
+		m.reading.row(outputs, 0, &read)
 		latency := s.options.Now().Sub(begun)
-		answerBody, err := m.appendPrediction(nil, &p, latency)
+		answerBody, err := m.appendPrediction(nil, &read, latency)
 		if err != nil {
-			return &fault{fasthttp.StatusInternalServerError, faultModel, err.Error()}
+			return &fault{status: fasthttp.StatusInternalServerError, kind: faultModel, message: err.Error()}
 		}
 		s.succeeded(m, inputs, outputs, begun.Add(latency), latency)
 		ctx.SetContentType("application/json")
 		ctx.Response.SetBodyRaw(answerBody)
-		s.logPrediction(ctx, m, &p, latency)
+		s.logPrediction(ctx, m, &read, latency)
 		return nil
 	})
 }
 
-// account counts a request for the model m around what answers it, whatever the outcome.
-func (s *Server) account(ctx *fasthttp.RequestCtx, m *Model, do func() *fault) (f *fault) {
+// nameModel tells in the response's head which model answers.
+func nameModel(ctx *fasthttp.RequestCtx, m *Model) {
 	ctx.Response.Header.Set(modelHeader, m.Name)
 	ctx.Response.Header.Set(versionHeader, m.Version)
+}
+
+// account counts a request for the model m around what answers it, whatever the outcome.
+func (s *Server) account(m *Model, do func() *fault) (f *fault) {
 	s.meter.begin()
 	failed := true // when do panics
 	defer func() {
@@ -82,17 +90,36 @@ func (s *Server) account(ctx *fasthttp.RequestCtx, m *Model, do func() *fault) (
 	return f
 }
 
-// run runs the model when a worker is free.
-func (s *Server) run(m *Model, inputs []tensor.Tensor) (outputs []tensor.Tensor, f *fault) {
-	var err error
-	if busy := s.meter.work(func() { outputs, err = m.runner.Run(inputs) }); busy != nil {
-		return nil, &fault{fasthttp.StatusServiceUnavailable, faultOverload, "too many requests wait already; try again soon"}
+// run runs the model when it is the request's turn.
+func (s *Server) run(p patience, m *Model, inputs []tensor.Tensor) ([]tensor.Tensor, *fault) {
+	outputs, err := m.line.do(p.ctx, inputs, p.priority)
+	switch {
+	case err == nil:
+		return outputs, nil
+	case errors.Is(err, errBusy):
+		return nil, m.tryLater(faultOverload, "too many requests wait already; try again soon")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errLate) && !s.timeIsLeft(p.ctx):
+		return nil, &fault{status: fasthttp.StatusGatewayTimeout, kind: faultDeadline, message: "the time that the client gave the request is over"}
+	case errors.Is(err, errLate):
+		return nil, m.tryLater(faultDeadline, "the model would not answer within the time that the client gives the request")
+	case errors.Is(err, context.Canceled):
+		return nil, &fault{status: statusCanceled, kind: faultCanceled, message: "the request was given up by its client"}
+	case errors.Is(err, errUnfinished):
+		return nil, &fault{status: fasthttp.StatusInternalServerError, kind: faultPanic, message: "internal error"}
 	}
-	if err != nil {
-		// The request fits what the model says it takes, so the failure is the model's.
-		return nil, &fault{fasthttp.StatusInternalServerError, faultModel, "the model failed: " + err.Error()}
-	}
-	return outputs, nil
+	// The request fits what the model says it takes, so the failure is the model's.
+	return nil, &fault{status: fasthttp.StatusInternalServerError, kind: faultModel, message: "the model failed: " + err.Error()}
+}
+
+// timeIsLeft says whether the deadline is still to come.
+func (s *Server) timeIsLeft(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || s.options.Now().Before(deadline)
+}
+
+// tryLater is a fault of a server that has too much to do. It says when that may be over.
+func (m *Model) tryLater(kind faultKind, message string) *fault {
+	return &fault{status: fasthttp.StatusServiceUnavailable, kind: kind, message: message, retry: m.line.backlog()}
 }
 
 // succeeded counts a success and what was predicted.
@@ -109,6 +136,9 @@ func (s *Server) succeeded(m *Model, inputs, outputs []tensor.Tensor, at time.Ti
 		if score, ok := p.confidence(m.reading.kind); ok {
 			m.metrics.score.Observe(score)
 			m.metrics.distribution.Observe(score)
+			if m.drift != nil {
+				m.drift.add(score)
+			}
 		}
 	}
 }

@@ -193,7 +193,7 @@ func TestMetricsOfPredictions(t *testing.T) {
 
 // TestMetricsLint has Prometheus' own linter look at every family, GPUs included.
 func TestMetricsLint(t *testing.T) {
-	gpus := []GPUDevice{{MemoryUsed: 1, MemoryTotal: 2, Utilization: 3}}
+	gpus := []GPUDevice{{MemoryUsed: 1, MemoryTotal: 2, Utilization: 3, XIDs: map[int]uint64{31: 1}}}
 	r := start(t, Options{
 		Models: []Source{source("m", "v1", doubler()), source("n", "v1", doubler())},
 		GPU:    func() ([]GPUDevice, error) { return gpus, nil },

@@ -8,27 +8,20 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// repository holds the loaded models. It is complete before the first request sees it and does
-// not change.
+// repository holds the models that are served. It does not change: a change makes another one.
 type repository struct {
-	models []*Model // in the order of the configuration; the first is /predict's
+	models []*Model // those of one name side by side; the first is /predict's
 }
 
-// openAll loads every source, or none: when one fails the others are closed again.
-func openAll(sources []Source) (*repository, error) {
-	r := &repository{}
-	for i := range sources {
-		m, err := sources[i].load()
-		if err == nil && r.has(m.Name, m.Version) {
-			err = errors.Join(fmt.Errorf("model %s: version %s is given twice; give another by --model NAME=PATH@VERSION",
-				m.Name, m.Version), m.runner.Close())
+// of are the versions of the model of this name.
+func (r *repository) of(name string) []*Model {
+	var models []*Model
+	for _, m := range r.models {
+		if m.Name == name {
+			models = append(models, m)
 		}
-		if err != nil {
-			return nil, errors.Join(err, r.close())
-		}
-		r.models = append(r.models, m)
 	}
-	return r, nil
+	return models
 }
 
 func (r *repository) has(name, version string) bool {
@@ -41,7 +34,12 @@ func (r *repository) has(name, version string) bool {
 }
 
 // first is the model that /predict serves.
-func (r *repository) first() *Model { return r.models[0] }
+func (r *repository) first() (*Model, *fault) {
+	if len(r.models) == 0 {
+		return nil, &fault{status: fasthttp.StatusServiceUnavailable, kind: faultNotReady, message: "no model is loaded"}
+	}
+	return r.models[0], nil
+}
 
 // find returns the model of this name and version; an empty version is the name's first.
 func (r *repository) find(name, version string) (*Model, *fault) {
@@ -61,7 +59,7 @@ func (r *repository) find(name, version string) (*Model, *fault) {
 	if versions := r.versions(name); len(versions) > 0 {
 		what, have = fmt.Sprintf("model %s has no version %s", name, version), versions
 	}
-	return nil, &fault{fasthttp.StatusNotFound, faultUnknownModel, fmt.Sprintf("%s (have %s)", what, strings.Join(have, ", "))}
+	return nil, &fault{status: fasthttp.StatusNotFound, kind: faultUnknownModel, message: fmt.Sprintf("%s (have %s)", what, strings.Join(have, ", "))}
 }
 
 // clip shortens what a client sent for a message about it.
@@ -95,6 +93,7 @@ func (r *repository) names() []string {
 	return names
 }
 
+// close closes models that were never served.
 func (r *repository) close() error {
 	var all []error
 	for _, m := range r.models {

@@ -31,6 +31,10 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) *fault {
 		get = s.startup
 	case "/metrics":
 		get = s.scrape
+	case "/drift":
+		get = s.drifts
+	case "/drift/reference":
+		return s.driftReference(ctx)
 	case "/v2/health/live":
 		get = s.v2Live
 	case "/v2/health/ready":
@@ -40,6 +44,9 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) *fault {
 	default:
 		if rest, ok := strings.CutPrefix(path, "/v2/models/"); ok {
 			return s.v2Model(ctx, strings.Split(rest, "/"))
+		}
+		if rest, ok := strings.CutPrefix(path, "/v2/repository/"); ok {
+			return s.v2Repository(ctx, rest)
 		}
 		return unknownPath(path)
 	}
@@ -51,8 +58,8 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) *fault {
 }
 
 func unknownPath(path string) *fault {
-	return &fault{fasthttp.StatusNotFound, faultNone,
-		fmt.Sprintf("there is nothing at %q; see POST /predict, GET /health and GET /v2", clip(path))}
+	return &fault{status: fasthttp.StatusNotFound, kind: faultNone,
+		message: fmt.Sprintf("there is nothing at %q; see POST /predict, GET /health and GET /v2", clip(path))}
 }
 
 // allow refuses other methods than this one; where GET is allowed, so is HEAD.
@@ -62,7 +69,7 @@ func allow(ctx *fasthttp.RequestCtx, method string) *fault {
 		return nil
 	}
 	ctx.Response.Header.Set("Allow", method)
-	return &fault{fasthttp.StatusMethodNotAllowed, faultNone, fmt.Sprintf("the method is %s; want %s", clip(is), method)}
+	return &fault{status: fasthttp.StatusMethodNotAllowed, kind: faultNone, message: fmt.Sprintf("the method is %s; want %s", clip(is), method)}
 }
 
 // loadedModels are the models, once there are any.
@@ -70,7 +77,7 @@ func (s *Server) loadedModels() (*repository, *fault) {
 	if models := s.repository.Load(); models != nil {
 		return models, nil
 	}
-	return nil, &fault{fasthttp.StatusServiceUnavailable, faultNotReady, "the models are being loaded; try again soon"}
+	return nil, &fault{status: fasthttp.StatusServiceUnavailable, kind: faultNotReady, message: "the models are being loaded; try again soon"}
 }
 
 // body is the request's body, which must be sent as it is.
@@ -78,8 +85,8 @@ func body(ctx *fasthttp.RequestCtx) ([]byte, *fault) {
 	coding := ctx.Request.Header.ContentEncoding()
 	if len(coding) > 0 && !bytes.EqualFold(coding, []byte("identity")) {
 		ctx.Response.Header.Set("Accept-Encoding", "identity")
-		return nil, &fault{fasthttp.StatusUnsupportedMediaType, faultRequest,
-			fmt.Sprintf("the body is encoded as %q; want it as it is", clip(string(coding)))}
+		return nil, &fault{status: fasthttp.StatusUnsupportedMediaType, kind: faultRequest,
+			message: fmt.Sprintf("the body is encoded as %q; want it as it is", clip(string(coding)))}
 	}
 	return ctx.Request.Body(), nil
 }
@@ -88,7 +95,7 @@ func body(ctx *fasthttp.RequestCtx) ([]byte, *fault) {
 func (s *Server) scrape(ctx *fasthttp.RequestCtx) {
 	families, err := s.metrics.registry.Gather()
 	if err != nil {
-		s.fail(ctx, &fault{fasthttp.StatusInternalServerError, faultNone, "cannot gather the metrics: " + err.Error()})
+		s.fail(ctx, &fault{status: fasthttp.StatusInternalServerError, kind: faultNone, message: "cannot gather the metrics: " + err.Error()})
 		return
 	}
 	accept := http.Header{"Accept": {string(ctx.Request.Header.Peek("Accept"))}}

@@ -17,8 +17,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"weir/backend"
+	"weir/backend/inference"
 	"weir/backend/models"
 	"weir/backend/onnx"
 	"weir/backend/onnx/onnxtest"
@@ -44,6 +47,13 @@ func source(t *testing.T, name, version, path string) backend.Source {
 // serve serves the models and returns the base of their URLs.
 func serve(t *testing.T, sources ...backend.Source) string {
 	t.Helper()
+	base, _ := serveBoth(t, sources...)
+	return base
+}
+
+// serveBoth serves the models over gRPC too, and returns a client of it.
+func serveBoth(t *testing.T, sources ...backend.Source) (base string, client inference.GRPCInferenceServiceClient) {
+	t.Helper()
 	s, err := backend.New(backend.Options{Models: sources})
 	if err != nil {
 		t.Fatal(err)
@@ -51,24 +61,38 @@ func serve(t *testing.T, sources ...backend.Source) string {
 	if err := s.Load(); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, grpcLn := listen(t), listen(t)
+	served := make(chan error, 2)
+	go func() { served <- s.Serve(ln) }()
+	go func() { served <- s.ServeGRPC(grpcLn) }()
+	conn, err := grpc.NewClient("passthrough:///"+grpcLn.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
+		conn.Close()
 		http.DefaultClient.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := <-served; err != nil {
-			t.Error(err)
+		for range 2 {
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
 		}
 	})
-	return "http://" + ln.Addr().String()
+	return "http://" + ln.Addr().String(), inference.NewGRPCInferenceServiceClient(conn)
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
 }
 
 // post sends a body and returns the answer, which must be 200.

@@ -1,6 +1,6 @@
 // Package backend is the model server behind weir-backend: the deployment guide's API, the Open
-// Inference Protocol V2 over REST with binary tensors, health, metrics and load reports. What
-// runs the models comes in through [Runner], so this package needs no cgo.
+// Inference Protocol V2 over REST with binary tensors and over gRPC, health, metrics and load
+// reports. What runs the models comes in through [Runner], so this package needs no cgo.
 package backend
 
 import (
@@ -44,12 +44,19 @@ type Options struct {
 	// Models to serve. The first is what /predict asks; the first of several versions is the
 	// one that V2 requests without a version get.
 	Models []Source
-	// Workers is how many requests run at once, default the number of CPUs.
+	// Folder of further models, nil for none.
+	Folder *Folder
+	// Control lets clients load and unload models.
+	Control bool
+	// Workers is how many runs there are at once, default the number of CPUs.
 	Workers int
 	// Queue is how many requests may wait for a worker, default DefaultQueue; the next one is
-	// refused with 503.
+	// refused with 503, or RESOURCE_EXHAUSTED.
 	Queue int
-	// BodyLimit is the largest request body in bytes, default DefaultBodyLimit; beyond it 413.
+	// Batching of the models that can be batched and do not say otherwise, default none.
+	Batching Batching
+	// BodyLimit is the largest request body, or gRPC message, in bytes, default DefaultBodyLimit;
+	// beyond it 413, or RESOURCE_EXHAUSTED.
 	BodyLimit int
 	// Environment is told in ml_model_info and the log.
 	Environment string
@@ -57,6 +64,8 @@ type Options struct {
 	Build string
 	// ResourceGate lets a shortage of CPU, memory or disk make the server not ready.
 	ResourceGate bool
+	// Drift of predictions, watched unless it is off.
+	Drift Drifting
 	// GPU reads the GPUs, nil for none. An error makes the server not ready.
 	GPU func() ([]GPUDevice, error)
 	// Log, default none.
@@ -65,21 +74,25 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Server serves models over HTTP.
+// Server serves models over HTTP/1.1 and gRPC.
 type Server struct {
 	options Options
 	log     *zap.Logger
 	started time.Time
 	http    fasthttp.Server
+	grpc    *grpcServer
 
-	meter     *meter
-	metrics   *metrics
-	unnamed   errorCounters // faults before a model was chosen
-	resources *resources
-	gpus      *gpuWatch
+	meter      *meter
+	scheduler  *scheduler
+	departures *departures
+	metrics    *metrics
+	unnamed    errorCounters // faults before a model was chosen
+	resources  *resources
+	gpus       *gpuWatch
 
-	// repository is nil until every model is loaded and warm.
+	// repository is nil until every model is loaded and warm, and after Shutdown.
 	repository atomic.Pointer[repository]
+	registry   *registry
 	draining   atomic.Bool
 	reports    sync.Pool // *load.Report
 
@@ -91,7 +104,7 @@ type Server struct {
 
 // New returns a Server that answers its health endpoints at once, and requests after Load.
 func New(o Options) (*Server, error) {
-	if len(o.Models) == 0 {
+	if len(o.Models) == 0 && o.Folder == nil {
 		return nil, errors.New("no model to serve; name one by --model NAME=PATH, models: in the file of -c, or MODEL_PATH")
 	}
 	for i := range o.Models {
@@ -102,7 +115,17 @@ func New(o Options) (*Server, error) {
 		if m.Version != "" && !validName(m.Version) {
 			return nil, fmt.Errorf("model %s: the version %q is not valid; want %s", m.Name, m.Version, nameAlphabet)
 		}
+		if err := m.Serving.Check(); err != nil {
+			return nil, fmt.Errorf("model %s: %w", m.Name, err)
+		}
 	}
+	if err := o.Batching.Check(); err != nil {
+		return nil, fmt.Errorf("batching: %w", err)
+	}
+	if err := o.Drift.Check(); err != nil {
+		return nil, fmt.Errorf("drift: %w", err)
+	}
+	o.Drift.fill()
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -119,14 +142,17 @@ func New(o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	s := &Server{
-		options:   o,
-		log:       o.Log,
-		started:   o.Now(),
-		meter:     newMeter(o.Workers, o.Queue, o.Now),
-		metrics:   newMetrics(),
-		resources: newResources("/"),
-		gpus:      newGPUWatch(o.GPU),
+		options:    o,
+		log:        o.Log,
+		started:    o.Now(),
+		meter:      newMeter(o.Workers, o.Now),
+		departures: newDepartures(),
+		metrics:    newMetrics(),
+		resources:  newResources("/"),
+		gpus:       newGPUWatch(o.GPU),
 	}
+	s.registry = newRegistry(s)
+	s.scheduler = newScheduler(o.Workers, o.Queue, s.meter, o.Now)
 	s.reports.New = func() any { return new(load.Report) }
 	s.unnamed = s.metrics.errorsOf("")
 	s.metrics.registry.MustRegister(newState(s))
@@ -136,6 +162,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("cannot make a log for fasthttp: %w", err)
 	}
 	s.configure(quiet)
+	s.grpc = newGRPC(s)
 	return s, nil
 }
 
@@ -159,20 +186,13 @@ func (s *Server) configure(log fasthttp.Logger) {
 	}
 }
 
-// Load opens every model, in the order of the options, and makes the server ready. After an
-// error nothing is loaded.
+// Load opens every model, in the order of the options and then of the folder, and makes the server
+// ready. After an error nothing is loaded.
 func (s *Server) Load() error {
-	models, err := openAll(s.options.Models)
-	if err != nil {
+	if err := s.registry.loadAll(); err != nil {
 		return err
 	}
-	for i, m := range models.models {
-		m.metrics = s.metrics.of(m)
-		s.log.Info("model loaded", zap.String("model", m.Name), zap.String("model_version", m.Version),
-			zap.String("path", s.options.Models[i].Path), zap.String("model_type", string(m.reading.kind)),
-			zap.Any("metadata", m.signature.Metadata), zap.String("wants", m.wants()))
-	}
-	s.repository.Store(models)
+	s.grpc.health.tell()
 	return nil
 }
 
@@ -190,6 +210,10 @@ func (s *Server) Serve(ln net.Listener) error {
 	stop := make(chan struct{})
 	var sampling sync.WaitGroup
 	sampling.Go(func() { s.sampleUntil(stop) })
+	sampling.Go(func() { s.departures.until(stop) })
+	if f := s.options.Folder; f != nil && f.Poll > 0 {
+		sampling.Go(func() { s.registry.pollUntil(stop) })
+	}
 	defer sampling.Wait()
 	defer close(stop)
 	return s.http.Serve(ln)
@@ -202,6 +226,8 @@ func (s *Server) sampleUntil(stop <-chan struct{}) {
 		now := s.options.Now()
 		s.resources.sample(now)
 		go s.gpus.sample(now) // alone, because a driver may hang
+		s.tickDrift(now)
+		s.grpc.health.tell()
 		select {
 		case <-tick.C:
 		case <-stop:
@@ -210,8 +236,12 @@ func (s *Server) sampleUntil(stop <-chan struct{}) {
 	}
 }
 
-// Drain makes the server not ready and ends each connection after its next answer. It serves on.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes the server not ready and ends each connection of HTTP/1.1 after its next answer. It
+// serves on.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.grpc.health.tell()
+}
 
 // Shutdown takes no more connections, lets running requests end and closes the models. When ctx
 // ends first, it returns its error and leaves the models open, because requests still use them.
@@ -227,13 +257,26 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			return fmt.Errorf("cannot close the listener: %w", err)
 		}
 	}
-	if err := s.http.ShutdownWithContext(ctx); err != nil {
-		return fmt.Errorf("requests are still running: %w", err)
+	calls := make(chan error, 1)
+	go func() { calls <- s.grpc.shutdown(ctx) }()
+	err := s.http.ShutdownWithContext(ctx)
+	if err != nil {
+		err = fmt.Errorf("requests are still running: %w", err)
 	}
-	if models := s.repository.Swap(nil); models != nil {
-		return models.close()
+	if err = errors.Join(err, <-calls); err != nil {
+		return err
 	}
-	return nil
+	closed := make(chan struct{})
+	go func() {
+		s.registry.close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a model is still being loaded: %w", ctx.Err())
+	}
 }
 
 // handle answers one request.
@@ -241,7 +284,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a request", telemetry.Panic(p, debug.Stack()))
-			f := &fault{fasthttp.StatusInternalServerError, faultPanic, "internal error"}
+			f := &fault{status: fasthttp.StatusInternalServerError, kind: faultPanic, message: "internal error"}
 			s.unnamed.count(f)
 			s.fail(ctx, f)
 		}
@@ -259,7 +302,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 func (s *Server) fail(ctx *fasthttp.RequestCtx, f *fault) {
 	ctx.Response.ResetBody()
 	if f.status == fasthttp.StatusServiceUnavailable {
-		ctx.Response.Header.Set("Retry-After", "1")
+		ctx.Response.Header.Set("Retry-After", f.retryAfter())
 	}
 	answer(ctx, f.status, struct {
 		Error string `json:"error"`
@@ -277,8 +320,14 @@ func (s *Server) addLoadReport(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	r := s.reports.Get().(*load.Report)
-	s.meter.report(r)
-	var buffer [256]byte
+	s.report(r)
+	var buffer [384]byte
 	ctx.Response.Header.SetBytesV(load.ResponseHeader, r.Append(buffer[:0], format))
 	s.reports.Put(r)
+}
+
+// report fills in the load as it is now.
+func (s *Server) report(r *load.Report) {
+	s.meter.report(r)
+	s.gpus.report(r, s.options.Now())
 }

@@ -201,14 +201,7 @@ func TestModelThatFails(t *testing.T) {
 
 // TestOverload fills one worker and a queue of one.
 func TestOverload(t *testing.T) {
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	m := doubler()
-	double := m.run
-	m.run = func(in []tensor.Tensor) ([]tensor.Tensor, error) {
-		entered <- struct{}{}
-		<-proceed
-		return double(in)
-	}
+	m, entered, proceed := gated()
 	r := start(t, Options{Models: []Source{source("a", "v1", m)}, Workers: 1, Queue: 1}, true)
 	answers := make(chan response, 2)
 	go func() { answers <- r.post("/v2/models/a/infer", inferBody) }()
@@ -304,14 +297,7 @@ func TestShutdownBesideServe(t *testing.T) {
 
 // TestShutdown stops the server while a request runs and others rest on idle connections.
 func TestShutdown(t *testing.T) {
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	m := doubler()
-	double := m.run
-	m.run = func(in []tensor.Tensor) ([]tensor.Tensor, error) {
-		entered <- struct{}{}
-		<-proceed
-		return double(in)
-	}
+	m, entered, proceed := gated()
 	s, err := New(Options{Models: []Source{source("a", "v1", m)}})
 	if err != nil {
 		t.Fatal(err)
@@ -325,7 +311,7 @@ func TestShutdown(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
-	r := &running{t, s, "http://" + ln.Addr().String()}
+	r := &running{t: t, server: s, base: "http://" + ln.Addr().String()}
 	r.get("/health") // leaves an idle connection
 	fresh, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {

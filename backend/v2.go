@@ -55,7 +55,11 @@ func (s *Server) v2Ready(ctx *fasthttp.RequestCtx) {
 }
 
 func (s *Server) v2Server(ctx *fasthttp.RequestCtx) {
-	answer(ctx, fasthttp.StatusOK, v2ServerAnswer{"weir-backend", s.options.Build, []string{"binary_tensor_data"}})
+	answer(ctx, fasthttp.StatusOK, s.describe())
+}
+
+func (s *Server) describe() v2ServerAnswer {
+	return v2ServerAnswer{"weir-backend", s.options.Build, []string{"binary_tensor_data", "model_repository", "schedule_policy"}}
 }
 
 // v2Model answers /v2/models/NAME[/versions/VERSION][/ready|/infer]; parts is what comes after
@@ -79,31 +83,62 @@ func (s *Server) v2Model(ctx *fasthttp.RequestCtx, parts []string) *fault {
 	if f := allow(ctx, method); f != nil {
 		return f
 	}
-	var m *Model
-	models, f := s.loadedModels()
-	if f == nil {
-		m, f = models.find(name, version)
+	if len(rest) > 1 {
+		return unknownPath(string(ctx.URI().PathOriginal()))
 	}
+	if action == "infer" {
+		return s.infer(ctx, name, version)
+	}
+	models, m, f := s.find(name, version)
 	if f != nil {
-		if action == "infer" {
-			s.unnamed.count(f)
-		}
 		return f
 	}
 	switch {
-	case len(rest) > 1:
-		return unknownPath(string(ctx.URI().PathOriginal()))
 	case action == "":
 		answer(ctx, fasthttp.StatusOK, describe(models, m))
 	case action == "ready":
 		ready := s.readiness().Ready
 		answerIf(ctx, ready, v2ReadyAnswer{m.Name, ready})
-	case action == "infer":
-		return s.infer(ctx, m)
 	default:
 		return unknownPath(string(ctx.URI().PathOriginal()))
 	}
 	return nil
+}
+
+// find is the model of this name and version, once the models are loaded.
+func (s *Server) find(name, version string) (models *repository, m *Model, f *fault) {
+	if models, f = s.loadedModels(); f == nil {
+		m, f = models.find(name, version)
+	}
+	return models, m, f
+}
+
+// hold is the model that find finds among those that are served, which stays open until it is released.
+func (s *Server) hold(find func(*repository) (*Model, *fault)) (*Model, *fault) {
+	for {
+		models, f := s.loadedModels()
+		if f != nil {
+			return nil, f
+		}
+		m, f := find(models)
+		if f != nil {
+			return nil, f
+		}
+		if m.acquire() {
+			return m, nil
+		}
+		// It has just been replaced, so that there are others now.
+	}
+}
+
+// holdNamed is the model of this name and version, which stays open until it is released. A model that there is not is
+// counted.
+func (s *Server) holdNamed(name, version string) (*Model, *fault) {
+	m, f := s.hold(func(r *repository) (*Model, *fault) { return r.find(name, version) })
+	if f != nil {
+		s.unnamed.count(f)
+	}
+	return m, f
 }
 
 func describe(models *repository, m *Model) v2ModelAnswer {
@@ -121,18 +156,51 @@ func describe(models *repository, m *Model) v2ModelAnswer {
 	}
 }
 
-func (s *Server) infer(ctx *fasthttp.RequestCtx, m *Model) *fault {
+func (s *Server) infer(ctx *fasthttp.RequestCtx, name, version string) *fault {
+	m, f := s.holdNamed(name, version)
+	if f != nil {
+		return f
+	}
+	defer m.release()
+	nameModel(ctx, m)
+	return s.inference(m, exchange{
+		read: func() (*inferRequest, error) {
+			raw, f := body(ctx)
+			if f != nil {
+				return nil, f
+			}
+			jsonSize, f := jsonPart(ctx, len(raw))
+			if f != nil {
+				return nil, f
+			}
+			return parseInfer(raw, jsonSize)
+		},
+		write: func(r *inferRequest, outputs []tensor.Tensor, chosen []chosenOutput) error {
+			return writeInfer(ctx, m, r, outputs, chosen)
+		},
+		patience: func() (patience, func()) { return s.patience(ctx) },
+	})
+}
+
+// exchange is how a V2 inference request comes and is answered, which differs between REST and
+// gRPC.
+type exchange struct {
+	// read yields the request. Its error is a *fault, or about an input that m does not take.
+	read func() (*inferRequest, error)
+	// write answers. Its error is a value that the answer cannot carry.
+	write func(r *inferRequest, outputs []tensor.Tensor, chosen []chosenOutput) error
+	// patience is how long the client waits; leave is called in the end.
+	patience func() (p patience, leave func())
+}
+
+// inference serves a V2 inference request for the model m.
+func (s *Server) inference(m *Model, x exchange) *fault {
 	begun := s.options.Now()
-	return s.account(ctx, m, func() *fault {
-		raw, f := body(ctx)
-		if f != nil {
+	return s.account(m, func() *fault {
+		request, err := x.read()
+		if f, ok := err.(*fault); ok {
 			return f
 		}
-		jsonSize, f := jsonPart(ctx, len(raw))
-		if f != nil {
-			return f
-		}
-		request, err := parseInfer(raw, jsonSize)
 		if err != nil {
 			return badInput(m, err)
 		}
@@ -144,12 +212,16 @@ func (s *Server) infer(ctx *fasthttp.RequestCtx, m *Model) *fault {
 		if f != nil {
 			return f
 		}
-		outputs, f := s.run(m, inputs)
+		p, leave := x.patience()
+		defer leave()
+		p, end := p.with(request.priority, request.timeout)
+		defer end()
+		outputs, f := s.run(p, m, inputs)
 		if f != nil {
 			return f
 		}
-		if err := writeInfer(ctx, m, request, outputs, chosen); err != nil {
-			return &fault{fasthttp.StatusInternalServerError, faultModel, err.Error()}
+		if err := x.write(request, outputs, chosen); err != nil {
+			return &fault{status: fasthttp.StatusInternalServerError, kind: faultModel, message: err.Error()}
 		}
 		now := s.options.Now()
 		s.succeeded(m, inputs, outputs, now, now.Sub(begun))

@@ -53,7 +53,7 @@ func TestV2Metadata(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
-	f("/v2", `{"name":"weir-backend","version":"1.2.3","extensions":["binary_tensor_data"]}`)
+	f("/v2", `{"name":"weir-backend","version":"1.2.3","extensions":["binary_tensor_data","model_repository","schedule_policy"]}`)
 	f("/v2/health/live", `{"live":true}`)
 	f("/v2/health/ready", `{"ready":true}`)
 	m := `{"name":"m","versions":["v1","v2"],"platform":"test",` +
@@ -102,8 +102,8 @@ func binaryBody(json string, tail ...[]byte) (body string, header []string) {
 	return json + string(bytes.Join(tail, nil)), []string{jsonSizeHeader, strconv.Itoa(len(json))}
 }
 
-// split takes an answer apart into its JSON and its binary data.
-func split(t *testing.T, r response) (json, tail string) {
+// splitBinary takes an answer apart into its JSON and its binary data.
+func splitBinary(t *testing.T, r response) (json, tail string) {
 	t.Helper()
 	n, err := strconv.Atoi(r.header.Get(jsonSizeHeader))
 	if err != nil || n > len(r.body) || r.header.Get("Content-Type") != "application/octet-stream" {
@@ -121,7 +121,7 @@ func TestV2Binary(t *testing.T) {
 
 	// Both ways, all outputs.
 	body, header := binaryBody(`{"id":"x","parameters":{"binary_data_output":true},"inputs":[`+b+`,`+a+`]}`, words, numbers)
-	json, tail := split(t, r.post("/v2/models/m/infer", body, header...))
+	json, tail := splitBinary(t, r.post("/v2/models/m/infer", body, header...))
 	want := `{"model_name":"m","model_version":"v1","id":"x","outputs":[` +
 		`{"name":"a/out","datatype":"FP32","shape":[2,2],"parameters":{"binary_data_size":16}},` +
 		`{"name":"b/out","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":12}}]}`
@@ -134,7 +134,7 @@ func TestV2Binary(t *testing.T) {
 	b = fmt.Sprintf(`{"name":"b","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":%d}}`, len(words))
 	body, header = binaryBody(`{"parameters":{"binary_data_output":true},"inputs":[`+a+`,`+b+`],`+
 		`"outputs":[{"name":"b/out","parameters":{"binary_data":false}},{"name":"a/out"}]}`, numbers, words)
-	json, tail = split(t, r.post("/v2/models/m/infer", body, header...))
+	json, tail = splitBinary(t, r.post("/v2/models/m/infer", body, header...))
 	want = `{"model_name":"m","model_version":"v1","outputs":[` +
 		`{"name":"b/out","datatype":"BYTES","shape":[2],"data":["one","two"]},` +
 		`{"name":"a/out","datatype":"FP32","shape":[2,2],"parameters":{"binary_data_size":16}}]}`
@@ -149,7 +149,7 @@ func TestV2Binary(t *testing.T) {
 	// JSON inputs, binary outputs, and the header with the whole length.
 	text := `{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":[1,2]},{"name":"b","shape":[1],"datatype":"BYTES","data":["x"]}],` +
 		`"outputs":[{"name":"a/out","parameters":{"binary_data":true}}]}`
-	_, tail = split(t, r.post("/v2/models/m/infer", text, jsonSizeHeader, strconv.Itoa(len(text))))
+	_, tail = splitBinary(t, r.post("/v2/models/m/infer", text, jsonSizeHeader, strconv.Itoa(len(text))))
 	if tail != string(floats32(1, 2)) {
 		t.Errorf("got %q", tail)
 	}
@@ -302,7 +302,7 @@ func FuzzV2Infer(f *testing.F) {
 	binaryInput := `{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}},` +
 		`{"name":"b","shape":[1],"datatype":"BYTES","data":["x"]}],"outputs":[{"name":"a/out","parameters":{"binary_data":true}}]}`
 	f.Add(append([]byte(binaryInput), numbers...), uint16(len(binaryInput)))
-	m, err := (&Source{Name: "m", Version: "v1", Open: func() (Runner, error) { return two(), nil }}).load()
+	m, err := (&Source{Name: "m", Version: "v1", Open: func() (Runner, error) { return two(), nil }}).load(&Options{Workers: 1, Queue: 1})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func FuzzV2Infer(f *testing.F) {
 		if fault != nil {
 			return
 		}
-		outputs, err := m.runner.Run(inputs)
+		outputs, err := m.runner.Run(t.Context(), inputs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,9 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"time"
 
 	"weir/backend/tensor"
 )
@@ -19,6 +21,10 @@ type inferRequest struct {
 	outputs []requestedOutput
 	// binaryOutput is the default for outputs that do not say.
 	binaryOutput bool
+	// priority and timeout are the parameters of these names, as Triton has them: a level from 1,
+	// the highest, and microseconds. 0 without.
+	priority int
+	timeout  time.Duration
 }
 
 type requestedOutput struct {
@@ -86,7 +92,7 @@ func parseInfer(body []byte, jsonSize int) (*inferRequest, error) {
 			return err
 		case "parameters":
 			if err = seen.add(keyParameters, "parameters"); err == nil {
-				r.binaryOutput, _, err = s.flag("binary_data_output")
+				err = s.requestParameters(r)
 			}
 			return err
 		}
@@ -230,17 +236,69 @@ func (s *scanner) datatype() (tensor.Type, error) {
 // parameters reads an object of parameters and calls known for those of the name; others are
 // passed over, as the protocol has it.
 func (s *scanner) parameters(name string, known func() error) error {
-	seen := false
+	return s.someParameters(func(key string) (func() error, keySet) {
+		if key == name {
+			return known, 1
+		}
+		return nil, 0
+	})
+}
+
+// someParameters reads an object of parameters; known is what reads the one of a name, and a bit
+// of its own, or nil.
+func (s *scanner) someParameters(known func(name string) (func() error, keySet)) error {
+	var seen keySet
 	return within("parameters", s.object(func(key []byte) error {
-		if string(key) != name {
+		name := string(key)
+		read, bit := known(name)
+		if read == nil {
 			return s.skip()
 		}
-		if seen {
-			return fmt.Errorf("the key %q is given twice", name)
+		if err := seen.add(bit, name); err != nil {
+			return err
 		}
-		seen = true
-		return within(name, known())
+		return within(name, read())
 	}))
+}
+
+// requestParameters reads the parameters of a request.
+func (s *scanner) requestParameters(r *inferRequest) error {
+	number := func(set func(int64) error) func() error {
+		return func() error {
+			n, err := s.integer()
+			if err == nil {
+				err = set(n)
+			}
+			return err
+		}
+	}
+	return s.someParameters(func(name string) (func() error, keySet) {
+		switch name {
+		case "binary_data_output":
+			return func() (err error) { r.binaryOutput, err = s.boolean(); return err }, 1
+		case "priority":
+			return number(r.setPriority), 2
+		case "timeout":
+			return number(r.setTimeout), 4
+		}
+		return nil, 0
+	})
+}
+
+func (r *inferRequest) setPriority(level int64) error {
+	if level < 0 || level > math.MaxInt32 {
+		return fmt.Errorf("it is %d; want a level from 1, the highest, or 0 for the model's default", level)
+	}
+	r.priority = int(level)
+	return nil
+}
+
+func (r *inferRequest) setTimeout(microseconds int64) error {
+	if microseconds < 0 {
+		return fmt.Errorf("it is %d; want microseconds", microseconds)
+	}
+	r.timeout = time.Duration(min(microseconds, longestTimeout.Microseconds())) * time.Microsecond
+	return nil
 }
 
 func (s *scanner) binarySize() (size int64, err error) {
@@ -309,7 +367,7 @@ func attachBinary(inputs []wireInput, binary []byte) error {
 			return fmt.Errorf("inputs[%d] (%s): binary_data_size is %d but only %d bytes are left after the JSON",
 				i, in.tensor.Name, in.binarySize, len(binary))
 		}
-		if err := setBinary(&in.tensor, binary[:in.binarySize:in.binarySize]); err != nil {
+		if err := setBinary(&in.tensor, "binary_data_size", binary[:in.binarySize:in.binarySize]); err != nil {
 			return fmt.Errorf("inputs[%d] (%s): %w", i, in.tensor.Name, err)
 		}
 		binary = binary[in.binarySize:]
@@ -320,7 +378,8 @@ func attachBinary(inputs []wireInput, binary []byte) error {
 	return nil
 }
 
-func setBinary(t *tensor.Tensor, raw []byte) error {
+// setBinary gives the tensor its elements as bytes, of which there are as many as what says.
+func setBinary(t *tensor.Tensor, what string, raw []byte) error {
 	n, err := tensor.Elements(t.Shape)
 	if err != nil {
 		return err
@@ -334,8 +393,8 @@ func setBinary(t *tensor.Tensor, raw []byte) error {
 	}
 	size := int64(t.Type.Size())
 	if n > int64(len(raw))/size || n*size != int64(len(raw)) {
-		return fmt.Errorf("binary_data_size is %d, but %s%s takes %d elements of %d bytes",
-			len(raw), t.Type, tensor.ShapeString(t.Shape), n, size)
+		return fmt.Errorf("%s is %d, but %s%s takes %d elements of %d bytes",
+			what, len(raw), t.Type, tensor.ShapeString(t.Shape), n, size)
 	}
 	if t.Type == tensor.Bool {
 		for i, b := range raw {

@@ -5,6 +5,7 @@ package balancer
 import (
 	"testing"
 
+	"weir/backend/load"
 	"weir/config"
 )
 
@@ -21,8 +22,11 @@ func TestPickAllocatesNothing(t *testing.T) {
 				e.latency.Record(1) // the first duration of its kind makes its counters
 			}
 			tried := []*Endpoint{p.endpoints[0]}
+			subject := []byte("user-1234567890")
 			if n := testing.AllocsPerRun(100, func() {
 				p.Pick(nil).Done(Success, 1)
+				p.PickFor(subject, tried).End(Attempt{Outcome: Success, Took: 1, Rif: 3})
+				p.Pick(nil).Done(Status, 1)
 				p.Pick(tried).Done(Success, 1)
 				p.Usable()
 			}); n != 0 {
@@ -53,11 +57,12 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 
 // TestDoneAllocatesNothing while somebody judges, whatever the outcome; only a failure too many may.
 func TestDoneAllocatesNothing(t *testing.T) {
-	p := NewPool(watched(3, nil), nil, PoolOptions{})
+	p := NewPool(watched(3, func(c *config.Pool) { c.Outlier.LatencyFactor = 3 }), nil, PoolOptions{})
 	p.Start()
 	defer p.Stop()
 	for _, e := range p.endpoints {
 		e.latency.Record(1)
+		e.trust.paces.Load().Tally(1)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		for _, o := range []Outcome{Status, Reset, Connect, Timeout, Success, Canceled} {
@@ -66,6 +71,15 @@ func TestDoneAllocatesNothing(t *testing.T) {
 			e.Done(o, 1)
 		}
 	}); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+// TestReportAllocatesNothing: it may come with every answer.
+func TestReportAllocatesNothing(t *testing.T) {
+	e := testPool("utilization", 1).endpoints[0]
+	r := load.Report{ApplicationUtilization: 0.5, RPS: 10, Utilization: []load.Metric{{Name: "gpu.0", Value: 0.5}}, Named: []load.Metric{{Name: "queue", Value: 1}}}
+	if n := testing.AllocsPerRun(100, func() { e.Report(FromAnswer, &r, e.born) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 // line is what pools of one name hand on, from each to the one that is built from it.
 type line struct {
+	born     time.Time // what moments count from
 	turn     turn
 	draining atomic.Bool // the whole pool; its endpoints share it
 	// inForce is the pool started last. A drain reaches it whichever pool of the line is told.
@@ -15,6 +16,7 @@ type line struct {
 
 	judging   sync.Mutex  // guards what outlier detection knows, and which pool of the line is in force
 	tick      time.Time   // when the interval of failure percentages ends; guarded by judging
+	weigh     time.Time   // when weights follow reports next; guarded by judging
 	panicking atomic.Bool // whether the pool in force uses ejected endpoints
 	toldPanic atomic.Bool // what the log knows of it
 }

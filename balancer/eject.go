@@ -1,13 +1,13 @@
 package balancer
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"weir/config"
+	"weir/internal/stats"
 )
 
 // trust is what keeps requests from an endpoint although its probes succeed: its ejection, and the
@@ -22,12 +22,18 @@ type trust struct {
 	trial atomic.Int32
 	// returned is when that was; what was sent before does not count any more.
 	returned atomic.Pointer[time.Time]
+	// paces are the durations of an interval's successes; nil where nobody judges by them.
+	paces    atomic.Pointer[stats.Histogram]
 	tenths   atomic.Uint32 // of its weight
 	ejection atomic.Pointer[ejection]
-	suspect  atomic.Pointer[evidence] // from Done to tend
-	late     atomic.Uint64            // failures of what was sent before the return
-	ejected  atomic.Uint64            // how often
-	spared   atomic.Uint64            // how often not
+	// refusal is nil while connections can be made. Done reads it.
+	refusal atomic.Pointer[refusal]
+	trying  atomic.Bool              // whether that is being tried
+	suspect atomic.Pointer[evidence] // from Done to tend
+	fault   atomic.Pointer[string]   // from scrapes to tend
+	late    atomic.Uint64            // failures of what was sent before the return
+	ejected atomic.Uint64            // how often
+	spared  atomic.Uint64            // how often not
 
 	// Guarded by line.judging.
 	standing standing
@@ -86,6 +92,9 @@ func (e *Endpoint) weigh(c *config.Outlier, o Outcome, d time.Duration) {
 		if e.trust.trial.Load() > 0 && !e.sentBeforeReturn(d) {
 			e.trust.trial.Add(-1)
 		}
+		if c.LatencyFactor > 0 {
+			e.pace(d)
+		}
 	case e.sentBeforeReturn(d):
 		e.trust.late.Add(1)
 	default:
@@ -121,7 +130,7 @@ func (p *Pool) judgeAll(now time.Time) (changed []*Endpoint) {
 	if c == nil {
 		return nil // readmitted when the pool started
 	}
-	tick := c.FailurePercent > 0 && !now.Before(p.line.tick)
+	tick := takesIntervals(c) && !now.Before(p.line.tick)
 	if tick {
 		p.line.tick = now.Add(c.Interval)
 	}
@@ -130,8 +139,9 @@ func (p *Pool) judgeAll(now time.Time) (changed []*Endpoint) {
 		ev  evidence
 		why string
 	}
-	var suspects []suspect
+	var seen, suspects []suspect
 	var n census
+	var all peers
 	for _, m := range p.members {
 		t := &m.e.trust
 		if t.standing.due(now) {
@@ -142,13 +152,21 @@ func (p *Pool) judgeAll(now time.Time) (changed []*Endpoint) {
 			continue
 		}
 		n.count(m.e)
-		if ev := m.e.takeEvidence(tick); ev.row > 0 || tick {
-			if why := t.standing.judge(ev, c); why != "" {
-				suspects = append(suspects, suspect{m, ev, why})
-			}
+		ev := m.e.takeEvidence(tick, c)
+		if !t.standing.ejected() {
+			all.add(ev, c)
+		}
+		if ev.row > 0 || ev.fault != "" || tick {
+			seen = append(seen, suspect{m: m, ev: ev})
 		}
 	}
-	slices.SortStableFunc(suspects, func(a, b suspect) int { return cmp.Compare(b.ev.severity(), a.ev.severity()) })
+	all.settle()
+	for _, s := range seen {
+		if s.why = s.m.e.trust.standing.judge(s.ev, all, c); s.why != "" {
+			suspects = append(suspects, s)
+		}
+	}
+	slices.SortStableFunc(suspects, func(a, b suspect) int { return a.ev.worst(b.ev) })
 	for _, s := range suspects {
 		e := s.m.e
 		able := e.Healthy() && !e.Draining()
@@ -169,14 +187,18 @@ func (p *Pool) judgeAll(now time.Time) (changed []*Endpoint) {
 }
 
 // takeEvidence returns what speaks against e, and begins a new interval if one is over.
-func (e *Endpoint) takeEvidence(tick bool) (ev evidence) {
+func (e *Endpoint) takeEvidence(tick bool, c *config.Outlier) (ev evidence) {
 	if s := e.trust.suspect.Swap(nil); s != nil {
 		ev = *s
+	}
+	if f := e.trust.fault.Swap(nil); f != nil {
+		ev.fault = *f
 	}
 	if tick {
 		now := e.tally()
 		ev.requests, ev.failed = now.requests-e.trust.since.requests, now.failed-e.trust.since.failed
 		e.trust.since = now
+		ev.median = e.trust.takeMedian(c)
 	}
 	return ev
 }
@@ -198,6 +220,7 @@ func (p *Pool) readmit(e *Endpoint, now time.Time) {
 	t.returned.Store(&now)
 	t.suspect.Store(nil)
 	t.since = e.tally()
+	t.forgetPaces()
 	e.trust.streak.Store(0)
 	t.trial.Store(trialSuccesses)
 	p.rise(e, now)
@@ -208,6 +231,7 @@ func (p *Pool) readmit(e *Endpoint, now time.Time) {
 // ejection, and it reports whether it did. It is called with line.judging held.
 func (p *Pool) expectOutcomes(e *Endpoint, c *config.Outlier, now time.Time) (readmitted bool) {
 	t := &e.trust
+	t.expectPaces(c)
 	if c == nil {
 		t.watch.Store(nil)
 		readmitted = t.standing.ejected()
@@ -251,13 +275,13 @@ func (p *Pool) tellEjection(e *Endpoint) {
 }
 
 // PickEjected returns an endpoint for a request that all usable ones have failed, and counts it in flight as Pick
-// does: an ejected one that passes its probes and does not drain, not one of tried. It is nil while there is a
-// usable one that was not tried, or no such endpoint.
+// does: an ejected one that passes its probes, does not drain or refuse connections, and is not one of tried. It is
+// nil while there is a usable one that does not refuse and was not tried, or no such endpoint.
 func (p *Pool) PickEjected(tried []*Endpoint) *Endpoint {
 	var picked *Endpoint
 	for _, m := range p.members {
 		e := m.e
-		if m.weight <= 0 || slices.Contains(tried, e) {
+		if m.weight <= 0 || e.Refusing() || slices.Contains(tried, e) {
 			continue
 		}
 		if e.Usable() {

@@ -1,21 +1,37 @@
 package balancer
 
 import (
+	"reflect"
+	"slices"
 	"time"
 
 	"weir/config"
 )
 
+// verdict is what the answers to one question, asked again and again, say about an endpoint.
+type verdict struct {
+	down    bool
+	decided bool      // an answer has come since the question is this one
+	streak  int       // results in a row that contradict down
+	failure string    // why the last one that failed did; "" once the endpoint is well again
+	last    time.Time // when the last one ended; zero when the next one is due at once
+}
+
 // health is what active probes say about one endpoint. It is pure state: observe decides,
 // the loops around it probe. Its zero value is an endpoint that was not probed yet.
 type health struct {
-	down    bool
-	decided bool      // a probe of asked has ended
-	streak  int       // results in a row that contradict down
-	failure string    // why the last failed probe failed; "" once the endpoint is well again
-	last    time.Time // when the last probe ended; zero when the next one is due at once
-	path    string    // what the probes asked so far
-	status  config.StatusRange
+	verdict
+	asked  string // what the probes asked so far
+	status config.StatusRange
+	json   []config.Assertion
+
+	starting bool      // no probe has succeeded yet, and that is expected
+	began    time.Time // when the first probe went out; zero before
+}
+
+// start makes the endpoint one that is to load its model first.
+func (h *health) start() {
+	h.starting, h.down, h.failure = true, true, "starting: not probed yet"
 }
 
 // expect prepares for the results of p; nil means that nobody probes, which makes the
@@ -26,16 +42,61 @@ func (h *health) expect(p *config.Probe) {
 		*h = health{}
 		return
 	}
-	if h.path == p.Path && h.status == p.Status {
+	if p.Startup == nil {
+		h.starting = false
+	}
+	if h.asked == p.Asked() && h.status == p.Status && slices.Equal(h.json, p.JSON) {
 		return
 	}
-	*h = health{down: h.down, failure: h.failure, path: p.Path, status: p.Status}
+	*h = health{
+		verdict: verdict{down: h.down, failure: h.failure}, asked: p.Asked(), status: p.Status, json: p.JSON,
+		starting: h.starting, began: h.began,
+	}
 }
 
-// observe takes the result of one probe, err nil for success, and reports whether the
+// observe takes the result of the probe that ended at h.last, err nil for success, and reports whether the
 // endpoint's health changed. The first result decides alone; later p.Rise successes or
-// p.Fall failures in a row are needed to change it.
+// p.Fall failures in a row are needed to change it. Failures of an endpoint that is starting decide nothing
+// until its time is over.
 func (h *health) observe(err error, p *config.Probe) (changed bool) {
+	if h.starting {
+		if s := p.Startup; err != nil && s != nil && h.last.Sub(h.began) < s.Budget {
+			h.failure = "starting: " + err.Error()
+			return false
+		}
+		h.starting = false
+	}
+	return h.take(err, p)
+}
+
+// inferences is what the answers to synthetic requests say. An endpoint is asked while its probes succeed.
+type inferences struct {
+	verdict
+	asked *config.Inference
+}
+
+// expect does for inferences what that of health does for probes.
+func (i *inferences) expect(p *config.Probe) {
+	if p == nil || p.Inference == nil {
+		*i = inferences{}
+		return
+	}
+	if i.asked != nil && asksTheSame(*i.asked, *p.Inference) {
+		return
+	}
+	*i = inferences{verdict: verdict{down: i.down, failure: i.failure}, asked: p.Inference}
+}
+
+// renew has the next answer come at once and decide alone: what answers is another process, maybe.
+func (i *inferences) renew() { i.decided, i.last = false, time.Time{} }
+
+func asksTheSame(a, b config.Inference) bool {
+	a.Interval = b.Interval
+	return reflect.DeepEqual(a, b)
+}
+
+// take counts one result, and reports whether it changed the verdict.
+func (h *verdict) take(err error, p *config.Probe) (changed bool) {
 	changed = h.judge(err != nil, p)
 	switch {
 	case err != nil:
@@ -46,7 +107,7 @@ func (h *health) observe(err error, p *config.Probe) (changed bool) {
 	return changed
 }
 
-func (h *health) judge(failed bool, p *config.Probe) (changed bool) {
+func (h *verdict) judge(failed bool, p *config.Probe) (changed bool) {
 	if !h.decided {
 		h.decided = true
 		changed = h.down != failed

@@ -94,6 +94,19 @@ func TestExpectKeepsTheVerdictOfTheSameQuestion(t *testing.T) {
 		t.Error("another path: its first result did not decide alone")
 	}
 
+	for name, change := range map[string]func(p *config.Probe){
+		"another field":        func(p *config.Probe) { p.JSON = []config.Assertion{{Path: "ready", Value: "true"}} },
+		"a model":              func(p *config.Probe) { p.Path, p.Model = "", "fashion" },
+		"a version of a model": func(p *config.Probe) { p.Path, p.Model, p.ModelVersion = "", "fashion", "3" },
+	} {
+		h, other := down(), probe
+		change(&other)
+		h.expect(&other)
+		if h.observe(nil, &other); h.down {
+			t.Errorf("%s: its first result did not decide alone", name)
+		}
+	}
+
 	h = down()
 	h.expect(nil)
 	if h.down || h.failure != "" {

@@ -15,6 +15,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // poolConfig returns a pool of endpoints 127.0.0.1:8001 and so on with these weights.
 func poolConfig(name, policy string, weights ...float64) config.Pool {
 	c := config.Pool{Name: name, Version: "v1", Policy: policy}
+	if policy == "hash" {
+		c.Hash = &config.Hash{MaxLoad: 125}
+	}
 	for i, w := range weights {
 		c.Endpoints = append(c.Endpoints, config.Endpoint{Address: fmt.Sprintf("127.0.0.1:%d", 8001+i), Weight: w})
 	}

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -24,20 +25,25 @@ type standing struct {
 // evidence is what requests met at an endpoint, without those that say nothing about it as it is
 // now: their clients went away, or they were sent before its last return.
 type evidence struct {
-	row      int     // failures in a row, when they have become too many, or came on trial
-	trial    bool    // whether the endpoint was on trial when the last of them came
-	last     Outcome // of them
-	requests int64   // in an interval that is over; 0 while it is not
-	failed   int64   // of them
+	fault    string        // of its hardware; "": none is known
+	row      int           // failures in a row, when they have become too many, or came on trial
+	trial    bool          // whether the endpoint was on trial when the last of them came
+	last     Outcome       // of them
+	requests int64         // in an interval that is over; 0 while it is not
+	failed   int64         // of them
+	median   time.Duration // of the latency of those that succeeded; 0 when they are too few
 }
 
-// judge returns why an endpoint is to be ejected, "" when it is not: it failed on trial, it failed
+// judge returns why an endpoint is to be ejected, "" when it is not: its hardware is faulty, it failed on trial, it failed
 // c.ConsecutiveFailures in a row, or it failed c.FailurePercent of at least c.MinRequests in an
-// interval. An endpoint that is ejected is not judged: what ends there now was sent before.
-func (s *standing) judge(ev evidence, c *config.Outlier) (why string) {
+// interval, or in one it failed too much or was too slow by the standards of the others. An endpoint that is
+// ejected is not judged: what ends there now was sent before.
+func (s *standing) judge(ev evidence, all peers, c *config.Outlier) (why string) {
 	switch {
 	case s.ejected():
 		return ""
+	case ev.fault != "":
+		return ev.fault
 	case ev.trial && ev.row > 0:
 		return fmt.Sprintf("it failed again on its return: %v", ev.last)
 	case c.ConsecutiveFailures > 0 && ev.row >= c.ConsecutiveFailures:
@@ -45,7 +51,10 @@ func (s *standing) judge(ev evidence, c *config.Outlier) (why string) {
 	case c.FailurePercent > 0 && ev.requests > 0 && ev.requests >= int64(c.MinRequests) && ev.percent() >= c.FailurePercent:
 		return fmt.Sprintf("%.0f %% of %d requests failed", ev.percent(), ev.requests)
 	}
-	return ""
+	if why := all.deviation(ev, c); why != "" {
+		return why
+	}
+	return all.slow(ev, c)
 }
 
 // percent is the part of the interval's requests that failed. requests must not be 0.
@@ -53,10 +62,15 @@ func (ev evidence) percent() float64 { return 100 * float64(ev.failed) / float64
 
 // severity orders endpoints by who is to be ejected first when not all can be, from 0 to 100.
 func (ev evidence) severity() float64 {
-	if ev.row > 0 || ev.requests == 0 {
+	if ev.row > 0 || ev.fault != "" || ev.requests == 0 {
 		return 100
 	}
 	return ev.percent()
+}
+
+// worst puts who is to be ejected first in front: by severity, and the slowest of those that fail alike.
+func (ev evidence) worst(other evidence) int {
+	return cmp.Or(cmp.Compare(other.severity(), ev.severity()), cmp.Compare(other.median, ev.median))
 }
 
 func (s *standing) ejected() bool { return !s.until.IsZero() }

@@ -32,18 +32,18 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s standing
-			if got := s.judge(test.ev, &c); got != test.want {
+			if got := s.judge(test.ev, peers{}, &c); got != test.want {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 			s.until = start
-			if got := s.judge(test.ev, &c); got != "" {
+			if got := s.judge(test.ev, peers{}, &c); got != "" {
 				t.Errorf("%q although it is ejected already", got)
 			}
 		})
 	}
 	off := config.Outlier{Interval: time.Second, Ejection: time.Second, MaxEjection: time.Second}
 	var s standing
-	if got := s.judge(evidence{row: 1000, requests: 1000, failed: 1000}, &off); got != "" {
+	if got := s.judge(evidence{row: 1000, requests: 1000, failed: 1000}, peers{}, &off); got != "" {
 		t.Errorf("%q where neither criterion is set", got)
 	}
 }

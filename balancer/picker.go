@@ -1,6 +1,10 @@
 package balancer
 
-import "slices"
+import (
+	"slices"
+
+	"weir/config"
+)
 
 // member is an endpoint that may be picked, and its weight in this pool. The weight is a
 // copy, because the next configuration may give the same endpoint another one while this
@@ -24,17 +28,29 @@ type selection struct {
 	picker    picker // nil with fewer than two members
 }
 
-// newSelection builds the policy over members. turn is what round robin counts on.
-func newSelection(policy string, members []member, turn *turn) *selection {
+// newSelection builds the policy of c over members. turn is what round robin counts on.
+func newSelection(c *config.Pool, members []member, turn *turn) *selection {
 	s := &selection{members: members}
 	if len(members) < 2 {
 		return s
 	}
-	switch policy {
+	switch c.Policy {
 	case "least_request":
 		s.picker = newLeastRequest(members)
 	case "two_choices":
 		s.picker = newTwoChoices(members)
+	case "peak_ewma":
+		s.picker = newPeakEWMA(members)
+	case "prequal":
+		s.picker = newPrequal(members)
+	case "utilization":
+		s.picker = newStride(members, turn)
+	case "hash":
+		bound := 0.0
+		if c.Hash != nil {
+			bound = c.Hash.MaxLoad / 100
+		}
+		s.picker = newHashRing(members, bound)
 	case "random":
 		s.picker = newRandom(members)
 	default:
@@ -43,9 +59,9 @@ func newSelection(policy string, members []member, turn *turn) *selection {
 	return s
 }
 
-// pick returns an endpoint by policy, not one of tried while there is another; nil when
+// pick returns an endpoint by policy, for a subject where the policy goes by one and it is not empty, not one of tried while there is another; nil when
 // the selection is empty.
-func (s *selection) pick(tried []*Endpoint) *Endpoint {
+func (s *selection) pick(subject []byte, tried []*Endpoint) *Endpoint {
 	switch len(s.members) {
 	case 0:
 		return nil
@@ -54,6 +70,11 @@ func (s *selection) pick(tried []*Endpoint) *Endpoint {
 	}
 	if len(tried) > 0 && s.exhausted(tried) {
 		tried = nil
+	}
+	if len(subject) > 0 {
+		if h, ok := s.picker.(*hashRing); ok {
+			return h.pickFor(subject, tried)
+		}
 	}
 	return s.picker.pick(tried)
 }

@@ -21,8 +21,8 @@ import (
 // ProbeFunc asks endpoint e at addr once whether it is well, as p says. nil means it
 // answered as expected; the text of the error is shown to the operator, so it names what
 // came instead ("GET /health/ready answered 404"). It returns when ctx is done, which is
-// p.Timeout after the call. It is called from several goroutines at once.
-type ProbeFunc func(ctx context.Context, e *Endpoint, addr netip.AddrPort, p config.Probe) error
+// the probe's timeout after the call. It is called from several goroutines at once.
+type ProbeFunc func(ctx context.Context, e *Endpoint, addr Addr, p config.Probe) error
 
 // PoolOptions connect a pool to the world. The zero value is a pool that is not probed.
 type PoolOptions struct {
@@ -31,6 +31,15 @@ type PoolOptions struct {
 	NewTransport func(*Endpoint) any
 	// Probe is the active health check; nil means that all endpoints are healthy.
 	Probe ProbeFunc
+	// Infer asks the same of an endpoint's model (config.Probe.Inference); nil means that nobody does. It is
+	// called while the probes succeed. Its errors begin with "inference".
+	Infer ProbeFunc
+	// Dial tries whether an address takes connections, when requests have met that it does not; nil means that
+	// endpoints that refuse connections are picked like others.
+	Dial func(ctx context.Context, addr Addr) error
+	// Scrape reads the metrics of an endpoint (config.Pool.Load); nil means that nobody does. What it returns is its
+	// caller's until it is called for the same endpoint again.
+	Scrape ScrapeFunc
 	// Spread is the time over which the first probes of a pool's endpoints are spread at random,
 	// at most their interval, so that those of many pools do not fall on one moment. 0: all come
 	// at once.
@@ -74,10 +83,11 @@ type Pool struct {
 
 	mu sync.Mutex // held while selection is replaced
 
-	stop    context.CancelFunc // nil when not started
+	stop    context.CancelFunc    // nil when not started
+	dial    func(*Endpoint) error // until Stop
 	running sync.WaitGroup
 	timing  sync.Mutex // guards what follows
-	timers  map[*Endpoint]*time.Timer
+	timers  map[asked]*time.Timer
 	tending bool        // between Start and Stop
 	tender  *time.Timer // runs tend; nil until there is something to come
 	tendAt  time.Time   // when; zero when that is not planned
@@ -87,7 +97,7 @@ type Pool struct {
 // if prev (which may be nil) has the same name, and leaves their live state alone, so that
 // prev serves on unharmed when the new pool is given up. Drains pass on. It resolves nothing.
 func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
-	p := &Pool{config: c, options: o, line: new(line)}
+	p := &Pool{config: c, options: o, line: &line{born: time.Now()}}
 	if p.options.Resolve == nil {
 		p.options.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -104,8 +114,13 @@ func NewPool(c config.Pool, prev *Pool, o PoolOptions) *Pool {
 		e := known[ec.Address]
 		if e == nil {
 			e = newEndpoint(c.Name, ec.Address, ec.Weight, p.line)
+			e.learned.on.Store(p.learns())
 			if o.NewTransport != nil {
 				e.Transport = o.NewTransport(e)
+			}
+			if p.probes() && c.Probe.Startup != nil {
+				e.health.start()
+				e.settle()
 			}
 		}
 		p.endpoints = append(p.endpoints, e)
@@ -131,7 +146,7 @@ func (p *Pool) Config() config.Pool { return p.config }
 func (p *Pool) Endpoints() []*Endpoint { return slices.Clone(p.endpoints) }
 
 // UsableEndpoints returns the endpoints that Pick chooses among, in file order: healthy, not
-// draining, not ejected unless the pool panics, and of weight > 0 here.
+// draining, not ejected unless the pool panics, of weight > 0 here, and not refusing connections unless all are.
 func (p *Pool) UsableEndpoints() []*Endpoint {
 	var out []*Endpoint
 	for _, m := range p.selection.Load().members {
@@ -155,8 +170,12 @@ func (p *Pool) Panicking() bool { return p.selection.Load().panicking }
 //
 // It takes no lock and allocates nothing. tried is not kept, but the compiler moves it to
 // the heap: keep it in an object that is reused.
-func (p *Pool) Pick(tried []*Endpoint) *Endpoint {
-	e := p.selection.Load().pick(tried)
+func (p *Pool) Pick(tried []*Endpoint) *Endpoint { return p.PickFor(nil, tried) }
+
+// PickFor is Pick for a request of a subject, which the policy hash keeps on its endpoint; other policies do not look
+// at it. An empty one is none. subject is not kept.
+func (p *Pool) PickFor(subject []byte, tried []*Endpoint) *Endpoint {
+	e := p.selection.Load().pick(subject, tried)
 	if e != nil {
 		e.inflight.Add(1)
 	}
@@ -168,16 +187,16 @@ func (p *Pool) Pick(tried []*Endpoint) *Endpoint {
 // at the same time as Stop.
 func (p *Pool) Start() {
 	ctx, stop := context.WithCancel(context.Background())
-	p.stop = stop
+	p.stop, p.dial = stop, p.dialer(ctx)
 	p.timing.Lock()
-	p.timers, p.tending = map[*Endpoint]*time.Timer{}, true
+	p.timers, p.tending = map[asked]*time.Timer{}, true
 	p.timing.Unlock()
 	recovered, readmitted := p.takeOver()
 	p.refresh() // health and drains may have changed since NewPool
 	if len(recovered)+len(readmitted) > 0 {
 		p.running.Go(func() { // the caller may hold locks that the callback needs
 			for _, e := range recovered {
-				p.tell(e, true, "it is not probed any more")
+				p.tell(e, true, p.unasked())
 			}
 			for _, e := range readmitted {
 				p.tellEjection(e)
@@ -188,6 +207,9 @@ func (p *Pool) Start() {
 	for _, e := range p.endpoints {
 		if p.probes() {
 			p.keepProbing(ctx, e)
+		}
+		if p.scrapes() {
+			p.keepScraping(ctx, e)
 		}
 		if e.host != "" {
 			p.running.Go(func() { p.keepResolving(ctx, e) })
@@ -228,20 +250,35 @@ func (p *Pool) reselect() (turned bool) {
 		turned = p.line.panicking.Swap(panicking) != panicking
 	}
 	p.line.judging.Unlock()
-	usable := make([]member, 0, len(p.members))
-	for _, m := range p.members {
-		if m.weight > 0 && m.e.usable(panicking) {
-			m.weight = m.e.scaled(m.weight)
-			usable = append(usable, m)
-		}
-	}
+	usable := p.usable(panicking)
 	if now := p.selection.Load(); now != nil && now.panicking == panicking && slices.Equal(now.members, usable) {
 		return turned
 	}
-	s := newSelection(p.config.Policy, usable, &p.line.turn)
+	s := newSelection(&p.config, usable, &p.line.turn)
 	s.panicking = panicking
 	p.selection.Store(s)
 	return turned
+}
+
+// usable returns the members that may be picked: those that refuse connections only when there is no other.
+func (p *Pool) usable(panicking bool) []member {
+	usable := make([]member, 0, len(p.members))
+	var refusing []member
+	for _, m := range p.members {
+		if m.weight <= 0 || !m.e.usable(panicking) {
+			continue
+		}
+		m.weight = m.e.scaled(m.weight)
+		if m.e.Refusing() {
+			refusing = append(refusing, m)
+		} else {
+			usable = append(usable, m)
+		}
+	}
+	if len(usable) == 0 {
+		return refusing
+	}
+	return usable
 }
 
 // changed lets Pick and the owner's callback know of a change of an endpoint.
@@ -296,6 +333,8 @@ func (p *Pool) takeOver() (recovered, readmitted []*Endpoint) {
 		if joins || was.unhealthy {
 			p.rise(m.e, now)
 		}
+		p.expectReports(m.e)
+		m.e.learned.on.Store(p.learns())
 		if p.expectOutcomes(m.e, p.config.Outlier, now) {
 			readmitted = append(readmitted, m.e)
 		}
@@ -304,10 +343,18 @@ func (p *Pool) takeOver() (recovered, readmitted []*Endpoint) {
 	return recovered, readmitted
 }
 
+// unasked is why an endpoint is healthy whose failures p does not ask for any more.
+func (p *Pool) unasked() string {
+	if p.probes() {
+		return "its model is not asked any more"
+	}
+	return "it is not probed any more"
+}
+
 // before is what an endpoint was until a pool took it over.
 type before struct {
 	unowned   bool // no pool had it
-	unhealthy bool // and is not any more: nobody probes it now
+	unhealthy bool // and is not any more: nobody asks now what spoke against it
 }
 
 // adopt makes p the pool whose configuration holds for e and whose loops may change it.
@@ -326,7 +373,8 @@ func (e *Endpoint) adopt(p *Pool, weight float64) (was before) {
 	}
 	healthy := e.Healthy()
 	e.health.expect(probe)
-	e.down.Store(e.health.down)
+	e.infers.expect(probe)
+	e.settle()
 	was.unhealthy = !healthy && e.Healthy()
 	return was
 }

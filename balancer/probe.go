@@ -2,10 +2,7 @@ package balancer
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"time"
 )
 
@@ -37,15 +34,32 @@ func (p *Pool) probeIn(ctx context.Context, e *Endpoint, d time.Duration) {
 		return
 	}
 	p.running.Add(1)
-	p.timers[e] = time.AfterFunc(d, func() {
+	p.timers[asked{e, Probe}] = time.AfterFunc(d, func() {
 		defer p.running.Done()
-		err := p.probe(ctx, e)
+		_, timeout := p.pace(e)
+		err := p.ask(ctx, e, question{kind: Probe, ask: p.options.Probe, timeout: timeout})
 		if ctx.Err() != nil {
 			return
 		}
 		p.observe(e, err)
-		p.probeIn(ctx, e, jitter(p.config.Probe.Interval))
+		p.keepInferring(ctx, e)
+		interval, _ := p.pace(e)
+		p.probeIn(ctx, e, jitter(interval))
 	})
+}
+
+// pace returns how often and how long e is probed now. The time that it has to start begins with the first probe.
+func (p *Pool) pace(e *Endpoint) (interval, timeout time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := p.config.Probe.Startup
+	if s == nil || !e.health.starting {
+		return p.config.Probe.Interval, p.config.Probe.Timeout
+	}
+	if e.health.began.IsZero() {
+		e.health.began = time.Now()
+	}
+	return s.Interval, s.Timeout
 }
 
 // stopTimers ends what probeIn and tendIn began, once the context of probes is done.
@@ -64,76 +78,61 @@ func (p *Pool) stopTimers() {
 	}
 }
 
-// probe asks e once, at all its addresses at the same time. One good answer is enough,
-// because requests reach the endpoint by whichever address works.
-func (p *Pool) probe(ctx context.Context, e *Endpoint) error {
-	ctx, cancel := context.WithTimeout(ctx, p.config.Probe.Timeout)
-	defer cancel()
-	addrs := e.Addrs()
-	if len(addrs) == 1 {
-		return p.probeAddr(ctx, e, addrs[0])
-	}
-	results := make(chan error, len(addrs))
-	for _, addr := range addrs {
-		go func() { results <- p.probeAddr(ctx, e, addr) }()
-	}
-	var failure error
-	answered := false
-	for range addrs {
-		switch err := <-results; {
-		case err == nil:
-			answered = true
-			cancel() // the others need not go on
-		case failure == nil:
-			failure = err
-		}
-	}
-	if answered {
-		return nil
-	}
-	return failure
-}
-
-func (p *Pool) probeAddr(ctx context.Context, e *Endpoint, addr netip.AddrPort) error {
-	err := p.options.Probe(ctx, e, addr, *p.config.Probe)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer from %s to GET %s within %v", addr, p.config.Probe.Path, p.config.Probe.Timeout)
-	}
-	return err
-}
-
 // observe lets the result of a probe count, unless another pool owns the endpoint by now.
+//
+// A success never ends an ejection: an endpoint that is ejected because it fails /predict may well answer
+// /health/ready, and would be in and out with every probe. The ejection's own time and trial end it.
 func (p *Pool) observe(e *Endpoint, err error) {
 	e.mu.Lock()
 	if e.owner != p {
 		e.mu.Unlock()
 		return
 	}
-	e.health.last = time.Now()
-	changed := e.health.observe(err, p.config.Probe)
-	e.down.Store(e.health.down)
-	e.mu.Unlock()
-	if !changed {
-		return
+	h := &e.health
+	h.last = time.Now()
+	starting, began := h.starting, h.began
+	if h.observe(err, p.config.Probe) && err == nil {
+		e.infers.renew()
 	}
+	late := starting && !h.starting && err != nil
+	changed := e.settle()
+	e.mu.Unlock()
+	switch {
+	case late:
+		p.warnf("endpoint %s of pool %s has not become ready within %v and counts as unhealthy: %v",
+			e.Address, e.Pool, p.config.Probe.Startup.Budget, err)
+	case !changed:
+	case starting:
+		p.turned(e, nil, "its first probe succeeded", time.Since(began))
+	default:
+		p.turned(e, err, "its probes succeed", 0)
+	}
+}
+
+// turned lets everybody know that the health of e changed: why it is well, or err.
+func (p *Pool) turned(e *Endpoint, err error, why string, took time.Duration) {
 	if err == nil {
 		p.recovered(e)
 	}
 	p.changed()
-	if err != nil {
+	switch {
+	case err != nil:
 		p.warnf("endpoint %s of pool %s is unhealthy and gets no new requests: %v", e.Address, e.Pool, err)
 		p.tell(e, false, err.Error())
-	} else {
+		return
+	case took > 0:
+		p.logf("endpoint %s of pool %s is ready after %v", e.Address, e.Pool, took.Round(time.Millisecond))
+	default:
 		p.logf("endpoint %s of pool %s is healthy again", e.Address, e.Pool)
-		p.tell(e, true, "its probes succeed")
 	}
+	p.tell(e, true, why)
 }
 
 // untilProbe returns how long to wait until the first probe of e.
 func (p *Pool) untilProbe(e *Endpoint) time.Duration {
+	interval, _ := p.pace(e)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	interval := p.config.Probe.Interval
 	if e.health.last.IsZero() {
 		return time.Duration(rand.Float64() * float64(min(p.options.Spread, interval)))
 	}

@@ -33,7 +33,7 @@ func (b *backend) set(address string, err error) {
 	b.down[address] = err
 }
 
-func (b *backend) probe(ctx context.Context, _ *Endpoint, addr netip.AddrPort, _ config.Probe) error {
+func (b *backend) probe(ctx context.Context, _ *Endpoint, addr Addr, _ config.Probe) error {
 	b.mu.Lock()
 	b.asked = append(b.asked, time.Now())
 	err, hang := b.down[addr.String()], b.hang

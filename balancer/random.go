@@ -19,10 +19,15 @@ func (r *random) pick(tried []*Endpoint) *Endpoint {
 	if i := r.alias.other(r.members, tried); i >= 0 {
 		return r.members[i].e
 	}
+	return drawn(r.members, tried)
+}
+
+// drawn looks at all members and draws one by weight that was not tried.
+func drawn(members []member, tried []*Endpoint) *Endpoint {
 	var chosen *Endpoint
 	sum := 0.0
-	for i := range r.members {
-		m := &r.members[i]
+	for i := range members {
+		m := &members[i]
 		if slices.Contains(tried, m.e) {
 			continue
 		}

@@ -130,7 +130,7 @@ func (e *Endpoint) lookupFailed(err error) (first bool) {
 
 // lookupSucceeded takes the addresses over, and reports whether the lookup before had
 // failed and which pool owns the endpoint.
-func (e *Endpoint) lookupSucceeded(addrs []netip.AddrPort) (recovered bool, owner *Pool) {
+func (e *Endpoint) lookupSucceeded(addrs []Addr) (recovered bool, owner *Pool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	recovered = e.lookup.failure != ""
@@ -143,7 +143,7 @@ func (e *Endpoint) lookupSucceeded(addrs []netip.AddrPort) (recovered bool, owne
 }
 
 // setAddrs is called with e.mu held, or before anybody else knows e.
-func (e *Endpoint) setAddrs(addrs []netip.AddrPort) {
+func (e *Endpoint) setAddrs(addrs []Addr) {
 	if e.addrs.Swap(&addrs) == nil {
 		close(e.found)
 	}
@@ -165,10 +165,10 @@ func (e *Endpoint) untilLookup() time.Duration {
 }
 
 // addrPorts keeps the resolver's order, which is its order of preference.
-func addrPorts(ips []netip.Addr, port uint16) []netip.AddrPort {
-	var out []netip.AddrPort
+func addrPorts(ips []netip.Addr, port uint16) []Addr {
+	var out []Addr
 	for _, ip := range ips {
-		if a := netip.AddrPortFrom(ip.Unmap(), port); !slices.Contains(out, a) {
+		if a := (Addr{AddrPort: netip.AddrPortFrom(ip.Unmap(), port)}); !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
@@ -176,7 +176,7 @@ func addrPorts(ips []netip.Addr, port uint16) []netip.AddrPort {
 }
 
 // sameAddrs compares as sets, because name servers rotate their answers.
-func sameAddrs(a, b []netip.AddrPort) bool {
+func sameAddrs(a, b []Addr) bool {
 	if len(a) != len(b) {
 		return false
 	}

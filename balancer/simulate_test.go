@@ -180,6 +180,9 @@ func TestAFlappingEndpointIsEjectedForLonger(t *testing.T) {
 // TestOneThatIsStillSickGetsFewRequests is why weights grow and trials end at the first failure.
 func TestOneThatIsStillSickGetsFewRequests(t *testing.T) {
 	for _, policy := range config.Policies() {
+		if policy == "peak_ewma" || policy == "prequal" {
+			continue // these keep away from it before it is ejected: TestAFailFastPodAttractsNothing
+		}
 		t.Run(policy, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSimulation(watched(3, func(c *config.Pool) { c.Policy = policy }), 1000, 1)

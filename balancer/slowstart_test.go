@@ -171,7 +171,7 @@ func TestSlowStartAfterTheFirstAddress(t *testing.T) {
 		checkRamp(t, "an address", p.endpoints[1], c.SlowStart)
 		n.answer(nil, "10.0.0.2")
 		wait(11 * time.Second)
-		if got := p.endpoints[1].Addrs(); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:8001")}) {
+		if got := p.endpoints[1].Addrs(); !slices.Equal(got, []Addr{{AddrPort: netip.MustParseAddrPort("10.0.0.2:8001")}}) {
 			t.Fatalf("addresses %v", got)
 		}
 		if w := p.endpoints[1].EffectiveWeight(); w != 4 {

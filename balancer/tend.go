@@ -10,7 +10,7 @@ const (
 	tendGap = 50 * time.Millisecond
 )
 
-// tend ejects, readmits and lets weights grow as of now, tells of it, and plans when to look again. One
+// tend ejects, readmits and lets weights grow and follow reports as of now, tells of it, and plans when to look again. One
 // timer serves all of a pool's endpoints, and there is none while nothing is to come.
 func (p *Pool) tend() {
 	defer p.running.Done()
@@ -29,7 +29,9 @@ func (p *Pool) tend() {
 	for _, e := range p.endpoints {
 		e.trust.tenths.Store(e.trust.ramp.tenths(now))
 	}
+	p.reweigh(now)
 	l.judging.Unlock()
+	p.tryRefusing(now)
 
 	if len(changed) > 0 {
 		p.changed()
@@ -55,15 +57,24 @@ func (p *Pool) plan() {
 		}
 	}
 	c := p.config.Outlier
-	if c != nil && c.FailurePercent > 0 {
+	if c != nil && takesIntervals(c) {
 		if l.tick.IsZero() || l.tick.After(now.Add(c.Interval)) {
 			l.tick = now.Add(c.Interval)
 		}
 		sooner(l.tick)
 	}
+	if p.weighs() {
+		if l.weigh.IsZero() || l.weigh.After(now.Add(weighEvery)) {
+			l.weigh = now.Add(weighEvery)
+		}
+		sooner(l.weigh)
+	}
 	for _, e := range p.endpoints {
 		sooner(e.trust.standing.until)
 		sooner(e.trust.ramp.next(e.trust.tenths.Load()))
+		if r := e.trust.refusal.Load(); r != nil && p.options.Dial != nil && !e.trust.trying.Load() {
+			sooner(r.until)
+		}
 		if c != nil && e.trust.suspect.Load() != nil {
 			sooner(now)
 		}

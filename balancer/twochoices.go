@@ -23,7 +23,7 @@ func (t *twoChoices) pick(tried []*Endpoint) *Endpoint {
 	if first < 0 {
 		return least(t.members, tried)
 	}
-	a, b := &t.members[first], t.another(first)
+	a, b := &t.members[first], another(t.members, first)
 	if !slices.Contains(tried, b.e) && b.load() < a.load() {
 		return b.e
 	}
@@ -31,10 +31,10 @@ func (t *twoChoices) pick(tried []*Endpoint) *Endpoint {
 }
 
 // another draws evenly one of those that are not first.
-func (t *twoChoices) another(first int) *member {
-	second, _ := bits.Mul64(rand.Uint64(), uint64(len(t.members)-1))
+func another(members []member, first int) *member {
+	second, _ := bits.Mul64(rand.Uint64(), uint64(len(members)-1))
 	if int(second) >= first {
 		second++
 	}
-	return &t.members[second]
+	return &members[second]
 }

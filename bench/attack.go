@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -35,8 +36,15 @@ type Options struct {
 	Duration time.Duration // no request is due at or after it; 0 runs until the schedule ends or canceled
 	// Warmup is how long at the start requests are sent and not counted: those due before it.
 	Warmup time.Duration
-	// Connections is how many requests may be under way at once; default DefaultConnections.
+	// TLS is spoken when it is set; without a ServerName that of the address.
+	TLS *tls.Config
+	// HTTP2 is spoken, by ALPN over TLS and by prior knowledge without, instead of HTTP/1.1.
+	HTTP2 bool
+	// Connections that are open at once; default DefaultConnections.
 	Connections int
+	// Streams is how many requests may be under way at once on each connection; default 1, and more
+	// need HTTP2.
+	Streams int
 	// Timeout is how long after it was sent a request is given up; default DefaultTimeout. A
 	// request that finds no free connection for as long after it was due is dropped.
 	Timeout time.Duration
@@ -46,11 +54,13 @@ type Options struct {
 
 // Attack sends requests to a target when they are due.
 //
-// Each connection is a worker that takes the next arrival from the one schedule, waits for its
+// Each connection, and each stream of HTTP/2, is a worker that takes the next arrival from the one schedule, waits for its
 // moment, sends it and reads the answer. Requests are therefore sent in the order in which they
 // are due, as soon as they are due and a connection is free, with no queue in between.
 type Attack struct {
 	Options
+	dialer  dialer
+	shared  []*shared // connections of HTTP/2
 	workers []*worker
 	shards  []shard
 
@@ -67,12 +77,19 @@ func NewAttack(o Options) (*Attack, error) {
 	if o.Connections == 0 {
 		o.Connections = DefaultConnections
 	}
+	if o.Streams == 0 {
+		o.Streams = 1
+	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
 	switch {
 	case o.Connections < 1 || o.Connections > MaxConnections:
 		return nil, fmt.Errorf("connections %d: must be 1 to %d", o.Connections, MaxConnections)
+	case o.Streams < 1 || o.Streams*o.Connections > MaxConnections:
+		return nil, fmt.Errorf("streams %d: must be at least 1, and %d on all connections at most", o.Streams, MaxConnections)
+	case o.Streams > 1 && !o.HTTP2:
+		return nil, fmt.Errorf("streams %d: HTTP/1.1 has one request at a time on a connection; more need HTTP/2", o.Streams)
 	case o.Timeout < time.Millisecond || o.Timeout > MaxTimeout:
 		return nil, fmt.Errorf("timeout %v: must be %v to %v", o.Timeout, time.Millisecond, MaxTimeout)
 	case o.Duration < 0:
@@ -82,8 +99,8 @@ func NewAttack(o Options) (*Attack, error) {
 	case o.SLO < 0:
 		return nil, fmt.Errorf("SLO %v: must not be negative", o.SLO)
 	}
-	a := &Attack{Options: o, start: time.Now()}
-	a.shards = make([]shard, min(o.Connections, 2*runtime.GOMAXPROCS(0)))
+	a := &Attack{Options: o, start: time.Now(), dialer: dialer{address: o.Address, tls: o.TLS, http2: o.HTTP2}}
+	a.shards = make([]shard, min(o.Connections*o.Streams, 2*runtime.GOMAXPROCS(0)))
 	for i := range a.shards {
 		a.shards[i].tally, a.shards[i].spare = NewTally(o.SLO), NewTally(o.SLO)
 	}
@@ -97,8 +114,10 @@ func NewAttack(o Options) (*Attack, error) {
 // When ctx ends first, requests that were due and not yet sent count as dropped, and those
 // without an answer after [Grace] as unfinished.
 func (a *Attack) Run(ctx context.Context) error {
-	if err := a.open(ctx); err != nil {
-		return err
+	if a.workers == nil {
+		if err := a.Open(ctx); err != nil {
+			return err
+		}
 	}
 	a.mu.Lock()
 	a.start = time.Now()
@@ -114,22 +133,34 @@ func (a *Attack) Run(ctx context.Context) error {
 		<-done
 		a.dropUnsent()
 	}
-	for _, w := range a.workers {
-		w.close()
-	}
+	a.close()
 	return nil
 }
 
-// open makes the workers and their first connections.
-func (a *Attack) open(ctx context.Context) error {
+// close ends the workers, none of which runs, and what they share.
+func (a *Attack) close() {
+	for _, w := range a.workers {
+		w.close()
+	}
+	for _, s := range a.shared {
+		s.close()
+	}
+}
+
+// Open opens the connections, which Run does otherwise, so that no request waits for those of others. Run must
+// follow, unless it fails: when no connection at all could be made.
+func (a *Attack) Open(ctx context.Context) error {
 	var refused error
 	connected := 0
-	for i := range a.Connections {
+	for i := range a.Connections * a.Streams {
 		alarm, err := newAlarm()
 		if err != nil {
 			return err
 		}
 		w := &worker{attack: a, shard: &a.shards[i%len(a.shards)], alarm: alarm}
+		if a.HTTP2 {
+			w.shared = a.sharedBy(i)
+		}
 		a.workers = append(a.workers, w)
 		if refused != nil {
 			continue // one refusal tells enough; the worker will try again when a request is due
@@ -141,12 +172,18 @@ func (a *Attack) open(ctx context.Context) error {
 		connected++
 	}
 	if connected == 0 {
-		for _, w := range a.workers {
-			w.close()
-		}
+		a.close()
 		return fmt.Errorf("connect to %s: %w", a.Address, errors.Join(refused, ctx.Err()))
 	}
 	return nil
+}
+
+// sharedBy returns the connection that the i-th worker shares; each in turn gets one.
+func (a *Attack) sharedBy(i int) *shared {
+	if i < a.Connections {
+		a.shared = append(a.shared, &shared{dialer: &a.dialer, streams: a.Streams})
+	}
+	return a.shared[i%a.Connections]
 }
 
 // Start is when the attack began, or was made when it has not begun yet; offsets in results
@@ -192,6 +229,9 @@ func (a *Attack) interrupt() {
 	for _, w := range a.workers {
 		w.alarm.cancel()
 		w.hurry(now.Add(Grace))
+	}
+	for _, s := range a.shared {
+		s.hurry(now.Add(Grace))
 	}
 }
 

@@ -28,21 +28,19 @@ type conn struct {
 	variant, kept []byte // what Response.Variant and Response.Body point into
 }
 
-// dial connects to address (HOST:PORT).
-func dial(ctx context.Context, address string, deadline time.Time) (*conn, error) {
-	d := net.Dialer{Deadline: deadline}
-	c, err := d.DialContext(ctx, "tcp", address)
+// dialConn connects to a server of HTTP/1.1.
+func dialConn(ctx context.Context, d *dialer, deadline time.Time) (*conn, error) {
+	c, err := d.dial(ctx, deadline)
 	if err != nil {
 		return nil, err
 	}
 	return &conn{Conn: c, buf: make([]byte, readBuffer)}, nil
 }
 
-// roundTrip writes one request and reads its answer into r; noBody says that the method was
-// HEAD. After an error, or when reusable returns false, the connection is of no further use.
+// roundTrip implements [carrier].
 func (c *conn) roundTrip(request []byte, noBody bool, r *Response) error {
 	c.got, c.r, c.w = 0, 0, 0
-	*r = Response{}
+	*r = Response{GRPC: NoGRPC}
 	_, writeErr := c.Conn.Write(request)
 	// A server may answer and close without reading a request it refuses, so a failed write
 	// is no reason not to look for the answer.
@@ -57,11 +55,14 @@ func (c *conn) roundTrip(request []byte, noBody bool, r *Response) error {
 	return err
 }
 
-// reusable reports whether another request may follow r on the connection.
+// reusable implements [carrier].
 func (c *conn) reusable(r *Response) bool {
 	f := r.framing
 	return !f.close && (f.chunked || f.length >= 0 || bodyless(r.Status))
 }
+
+// stale implements [carrier]. Only after some time is a look worth its cost.
+func (c *conn) stale(idle time.Duration) bool { return idle >= staleAfter && c.readable() }
 
 func (c *conn) readAnswer(noBody bool, r *Response) error {
 	for {

@@ -54,7 +54,7 @@ func listen(t *testing.T) net.Listener {
 func connect(t *testing.T, address string) *conn {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
-	c, err := dial(context.Background(), address, deadline)
+	c, err := dialConn(context.Background(), &dialer{address: address}, deadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,11 +188,11 @@ func TestStale(t *testing.T) {
 	}()
 	c := connect(t, ln.Addr().String())
 	server := <-accepted
-	if c.stale() {
+	if c.stale(staleAfter) {
 		t.Fatal("a fresh connection is stale")
 	}
 	server.Close()
-	for deadline := time.Now().Add(5 * time.Second); !c.stale(); {
+	for deadline := time.Now().Add(5 * time.Second); !c.stale(staleAfter); {
 		if time.Now().After(deadline) {
 			t.Fatal("a closed connection is not stale")
 		}

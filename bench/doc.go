@@ -12,7 +12,8 @@
 // recorded; a [Search] looks for the highest rate that keeps an [Objective]. A report also judges
 // the split it saw ([Split]) and the generator itself ([Generator]).
 //
-// The package speaks HTTP/1.1 over clear TCP with a client of its own, which costs less CPU than
-// the general ones: generator, proxy and endpoint often share one machine. It imports no other
+// The package speaks HTTP/1.1, HTTP/2 and gRPC, over clear TCP and TLS, with clients of its own, which
+// cost less CPU than the general ones: generator, proxy and endpoint often share one machine.
+// Whatever is spoken, a [Target] writes a request as the text of HTTP/1.1. It imports no other
 // room of weir, so that it can measure any of them, and anything else that speaks HTTP.
 package bench

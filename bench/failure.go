@@ -17,7 +17,7 @@ const (
 	Connect            // no connection could be made
 	Timeout            // no whole answer within the timeout
 	Reset              // the connection ended before the whole answer
-	Protocol           // the answer was not HTTP/1.1, or more than an answer came
+	Protocol           // the answer was not valid HTTP, or more than an answer came
 	BadAnswer          // status below 400, but the body was not what the target promised
 	Unfinished         // still running when the attack was interrupted; not an error
 	failures
@@ -45,7 +45,7 @@ func (f Failure) String() string {
 }
 
 // errProtocol is wrapped by every complaint about what a server sent.
-var errProtocol = errors.New("not a valid HTTP/1.1 answer")
+var errProtocol = errors.New("not a valid HTTP answer")
 
 // dialFailure names the failure behind an error of dialing.
 func dialFailure(err error) Failure {

@@ -49,7 +49,7 @@ func (r *Report) HTML(w io.Writer) error {
 		return err
 	}
 	p := &page{Report: r, Style: plot.Style(), Script: plot.Script(), Goodput: r.goodputName(), SplitClass: "good"}
-	p.Subtitle = fmt.Sprintf("%s, %.1f s%s, %d connections, seed %d", r.schedule(), r.Seconds, r.warmup(), r.Connections, r.Seed)
+	p.Subtitle = fmt.Sprintf("%s, %.1f s%s, %d connections%s, seed %d", r.schedule(), r.Seconds, r.warmup(), r.Connections, r.streams(), r.Seed)
 	p.LatencyNote = "Latency of the closed loop: from when a request was sent. A target that stalls slows the load down with it."
 	if r.Rate > 0 {
 		p.LatencyNote = "Latency counts from when a request was due, whether or not a connection was free then."

@@ -90,7 +90,11 @@ func binaryHeader(pixels int) []byte {
 }
 
 func binaryBody(pixels []byte) []byte {
-	b := binaryHeader(len(pixels))
+	return appendPixels(binaryHeader(len(pixels)), pixels)
+}
+
+// appendPixels appends pixels from 0 to 1 as FP32.
+func appendPixels(b, pixels []byte) []byte {
 	for _, p := range pixels {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(p)/255))
 	}

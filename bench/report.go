@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"google.golang.org/grpc/codes"
 )
 
 // Report is the outcome of an attack, in the shape of its JSON. Durations are milliseconds,
@@ -20,7 +21,8 @@ type Report struct {
 	Rate        float64 `json:"rate"`     // as configured, the mean where it changes; 0 for a closed loop
 	Seed        uint64  `json:"seed"`
 	Connections int     `json:"connections"`
-	Seconds     float64 `json:"seconds"` // what the rates are over
+	Streams     int     `json:"streams,omitempty"` // at once on each connection; 0: HTTP/1.1
+	Seconds     float64 `json:"seconds"`           // what the rates are over
 	Interrupted bool    `json:"interrupted"`
 	SLO         float64 `json:"slo_ms,omitempty"`
 
@@ -58,7 +60,7 @@ type Line struct {
 	OK         uint64            `json:"ok"`      // answered with a status below 400 and a readable body
 	Errors     uint64            `json:"errors"`
 	ErrorRatio float64           `json:"error_ratio"`
-	ByKind     map[string]uint64 `json:"errors_by_kind"` // failures by name, statuses as "503"; dropped in the total
+	ByKind     map[string]uint64 `json:"errors_by_kind"` // failures by name, statuses as "503", those of gRPC as "grpc Unavailable"; dropped in the total
 	Unfinished uint64            `json:"unfinished"`
 	Late       uint64            `json:"late"`
 	Bytes      uint64            `json:"bytes"`
@@ -164,6 +166,9 @@ func (rec *Record) line(elapsed time.Duration) Line {
 	}
 	for status, n := range rec.Statuses {
 		l.ByKind[fmt.Sprint(status)] = n
+	}
+	for status, n := range rec.GRPC {
+		l.ByKind["grpc "+codes.Code(status).String()] = n
 	}
 	if rec.Judged > 0 {
 		accuracy := ratio(rec.Right, rec.Judged)

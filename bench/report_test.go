@@ -208,7 +208,7 @@ func TestParseField(t *testing.T) {
 
 func TestNewFixedRefuses(t *testing.T) {
 	for _, r := range []Request{
-		{URL: "https://127.0.0.1/"}, {URL: "127.0.0.1:80"}, {URL: "http:///x"}, {URL: "http://a b/"},
+		{URL: "ftp://127.0.0.1/"}, {URL: "127.0.0.1:80"}, {URL: "http:///x"}, {URL: "http://a b/"},
 		{URL: "http://127.0.0.1", Method: "G T"}, {URL: "http://127.0.0.1", Users: -1}, {URL: "http://127.0.0.1", Users: MaxUsers + 1},
 		{URL: "http://127.0.0.1", Header: []Field{{"Content-Length", "5"}}},
 	} {

@@ -18,11 +18,16 @@ type Response struct {
 	// InferHeader is the length of the JSON at the start of a binary tensor body
 	// (Inference-Header-Content-Length); 0 when the whole body is JSON.
 	InferHeader int
+	// GRPC is the grpc-status of an answer over HTTP/2; NoGRPC when there was none.
+	GRPC int
 	// Bytes is the length of the whole answer, head and framing included.
 	Bytes int64
 
 	framing framing
 }
+
+// NoGRPC is the [Response].GRPC of an answer without grpc-status.
+const NoGRPC = -1
 
 // framing is how the end of an answer is found.
 type framing struct {
@@ -42,7 +47,7 @@ func (r *Response) parseHead(head []byte) error {
 	if err != nil || status < 100 || status > 999 {
 		return fmt.Errorf("%w: status line %.60q", errProtocol, line)
 	}
-	*r = Response{Status: status, framing: framing{length: -1, close: line[7] == '0'}}
+	*r = Response{Status: status, GRPC: NoGRPC, framing: framing{length: -1, close: line[7] == '0'}}
 	for len(rest) > 0 {
 		line, rest, _ = bytes.Cut(rest, crlf)
 		name, value, found := bytes.Cut(line, []byte(":"))

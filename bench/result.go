@@ -25,6 +25,7 @@ type Result struct {
 
 	Failure Failure
 	Status  int    // 0 when no status line was read
+	GRPC    int    // grpc-status; 0 is OK, NoGRPC that there was none
 	Variant []byte // of X-Weir-Variant; empty when there was none. Valid only during Add.
 	Verdict Verdict
 	User    int   // the user it was sent for, from 0; -1 when it named none
@@ -41,5 +42,6 @@ func (r *Result) Service() time.Duration { return r.Done - r.Sent }
 // Late reports whether the request was sent more than [LateAfter] after it was due.
 func (r *Result) Late() bool { return r.Sent-r.Due > LateAfter }
 
-// OK reports whether the request was answered with a status below 400 and a readable body.
-func (r *Result) OK() bool { return r.Failure == None && r.Status < 400 }
+// OK reports whether the request was answered with a status below 400, no grpc-status but 0, and a
+// readable body.
+func (r *Result) OK() bool { return r.Failure == None && r.Status < 400 && r.GRPC <= 0 }

@@ -2,5 +2,5 @@
 
 package bench
 
-// stale cannot tell without reading; a closed connection shows as a reset.
-func (c *conn) stale() bool { return false }
+// readable cannot tell without reading; a closed connection shows as a reset.
+func (c *conn) readable() bool { return false }

@@ -3,13 +3,18 @@
 package bench
 
 import (
+	"crypto/tls"
 	"syscall"
 )
 
-// stale reports whether an idle connection is readable: the server has closed it, or sent what
+// readable reports whether an idle connection is readable: the server has closed it, or sent what
 // nobody asked for. Either way it is of no further use.
-func (c *conn) stale() bool {
-	sc, ok := c.Conn.(syscall.Conn)
+func (c *conn) readable() bool {
+	nc := c.Conn
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return false
 	}

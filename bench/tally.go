@@ -56,6 +56,7 @@ type Record struct {
 	Bytes    uint64 // of answers
 	Failures [failures]uint64
 	Statuses map[int]uint64 // statuses of 400 and more
+	GRPC     map[int]uint64 // grpc-statuses other than 0, under a status below 400
 	Latency  *hdrhistogram.Histogram
 	Service  *hdrhistogram.Histogram
 }
@@ -73,7 +74,7 @@ func NewTally(slo time.Duration) *Tally {
 }
 
 func newRecord(variant string) *Record {
-	return &Record{Variant: variant, Statuses: map[int]uint64{}, Latency: newHistogram(), Service: newHistogram()}
+	return &Record{Variant: variant, Statuses: map[int]uint64{}, GRPC: map[int]uint64{}, Latency: newHistogram(), Service: newHistogram()}
 }
 
 // Add counts one result.
@@ -108,6 +109,8 @@ func (rec *Record) add(r *Result, slo time.Duration) {
 	}
 	if r.Failure == None && r.Status >= 400 {
 		rec.Statuses[r.Status]++
+	} else if r.Failure == None && r.GRPC > 0 {
+		rec.GRPC[r.GRPC]++
 	}
 	if r.OK() {
 		rec.OK++
@@ -129,7 +132,7 @@ func (rec *Record) add(r *Result, slo time.Duration) {
 	}
 }
 
-// Errors is how many requests failed: any failure, or a status of 400 or more.
+// Errors is how many requests failed: any failure, a status of 400 or more, or a grpc-status other than 0.
 func (rec *Record) Errors() uint64 { return rec.Requests - rec.OK }
 
 // Merge adds what o holds, except its sightings, which would add up without bound.
@@ -166,6 +169,9 @@ func (rec *Record) Merge(o *Record) {
 	for status, n := range o.Statuses {
 		rec.Statuses[status] += n
 	}
+	for status, n := range o.GRPC {
+		rec.GRPC[status] += n
+	}
 	rec.Latency.Merge(o.Latency)
 	rec.Service.Merge(o.Service)
 }
@@ -185,7 +191,8 @@ func (rec *Record) reset() {
 	latency.Reset()
 	service.Reset()
 	clear(rec.Statuses)
-	*rec = Record{Variant: rec.Variant, Statuses: rec.Statuses, Latency: latency, Service: service}
+	clear(rec.GRPC)
+	*rec = Record{Variant: rec.Variant, Statuses: rec.Statuses, GRPC: rec.GRPC, Latency: latency, Service: service}
 }
 
 // Total returns the sum over the variants.

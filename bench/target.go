@@ -11,7 +11,7 @@ import (
 // A Target says what to send and judges what came back. Both methods are called from many
 // goroutines at once.
 type Target interface {
-	// Append appends the n-th request (from 0), head and body, to b, and says what must be
+	// Append appends the n-th request (from 0), head and body as HTTP/1.1 writes them, to b, and says what must be
 	// known of it when its answer is there. It is a function of n alone.
 	Append(b []byte, n uint64) ([]byte, Hit)
 	// Judge says whether an answer with a status below 400 holds what the hit should get.
@@ -28,7 +28,7 @@ type Hit struct {
 
 // Request describes the requests of an attack, which differ only by user and body.
 type Request struct {
-	URL    string // http://HOST[:PORT]/PATH; the only scheme is http
+	URL    string // http://HOST[:PORT]/PATH, or https
 	Method string // default GET, or POST with a body
 	Header []Field
 	// Users is how many users the requests are spread over, evenly and at random: each request
@@ -101,6 +101,7 @@ type head struct {
 	prefix          []byte
 	users           int
 	seed            uint64
+	noLength        bool // the body ends with the stream, as gRPC has it
 }
 
 func newHead(r Request) (head, error) {
@@ -108,15 +109,19 @@ func newHead(r Request) (head, error) {
 	if err != nil {
 		return head{}, fmt.Errorf("target: %w", err)
 	}
-	if u.Scheme != "http" || u.Host == "" {
-		return head{}, fmt.Errorf("target %q: must be http://HOST[:PORT]/PATH", r.URL)
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return head{}, fmt.Errorf("target %q: must be http://HOST[:PORT]/PATH, or https", r.URL)
 	}
 	if r.Users < 0 || r.Users > MaxUsers {
 		return head{}, fmt.Errorf("users %d: must be 0 to %d", r.Users, MaxUsers)
 	}
 	h := head{address: u.Host, method: r.Method, users: r.Users, seed: r.Seed}
 	if u.Port() == "" {
-		h.address = net.JoinHostPort(u.Hostname(), "80")
+		port := "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+		h.address = net.JoinHostPort(u.Hostname(), port)
 	}
 	if h.method == "" {
 		h.method = "GET"
@@ -158,6 +163,9 @@ func (h *head) append(b []byte, n uint64, body int) ([]byte, int) {
 		b = append(b, ": "...)
 		b = appendUser(b, user)
 		b = append(b, crlf...)
+	}
+	if h.noLength {
+		return append(b, crlf...), user
 	}
 	if body > 0 || h.method == "POST" || h.method == "PUT" || h.method == "PATCH" {
 		b = append(b, "Content-Length: "...)

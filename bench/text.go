@@ -18,8 +18,8 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report as a person reads it.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "%s: %s, %.1f s%s, %d connections, seed %d%s\n\n",
-		r.Target, r.schedule(), r.Seconds, r.warmup(), r.Connections, r.Seed, r.partial())
+	fmt.Fprintf(b, "%s: %s, %.1f s%s, %d connections%s, seed %d%s\n\n",
+		r.Target, r.schedule(), r.Seconds, r.warmup(), r.Connections, r.streams(), r.Seed, r.partial())
 	if r.Saturation != nil {
 		r.Saturation.text(b)
 	}
@@ -38,6 +38,16 @@ func (r *Report) schedule() string {
 		return fmt.Sprintf("%s arrivals at %.5g/s", r.Arrivals, r.Rate)
 	}
 	return fmt.Sprintf("arrivals by %s, %.4g/s in the mean", r.Arrivals, r.Rate)
+}
+
+func (r *Report) streams() string {
+	switch r.Streams {
+	case 0:
+		return ""
+	case 1:
+		return " of HTTP/2"
+	}
+	return fmt.Sprintf(" of HTTP/2 with %d streams each", r.Streams)
 }
 
 func (r *Report) warmup() string {

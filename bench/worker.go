@@ -2,13 +2,15 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
-// worker is one connection and the goroutine that uses it.
+// worker sends requests over a connection, or a stream of one, from a goroutine of its own.
 type worker struct {
 	attack *Attack
+	shared *shared // the connection of HTTP/2; nil for one of its own of HTTP/1.1
 	shard  *shard
 	alarm  *alarm
 
@@ -17,7 +19,7 @@ type worker struct {
 	used     time.Duration // when conn was last used
 
 	mu   sync.Mutex // guards conn's deadline, and conn itself where hurry looks at it
-	conn *conn      // nil when the next request must connect
+	conn carrier    // nil when the next request must connect
 	last time.Time  // no deadline may be after it; zero until hurry
 }
 
@@ -54,16 +56,7 @@ func (w *worker) fire(ctx context.Context, hit Hit, result Result) {
 		result.Due = result.Sent
 	}
 	deadline := a.start.Add(result.Sent + a.Timeout)
-	if err := w.ready(ctx, deadline); err != nil {
-		result.Failure = dialFailure(err)
-	} else {
-		err := w.conn.roundTrip(w.request, hit.NoBody, &w.response)
-		result.Failure = exchangeFailure(err)
-		result.Status, result.Variant, result.Bytes = w.response.Status, w.response.Variant, w.response.Bytes
-		if err != nil || !w.conn.reusable(&w.response) {
-			w.drop()
-		}
-	}
+	w.exchange(ctx, hit, &result, deadline)
 	result.Done = a.now()
 	w.used = result.Done
 	switch {
@@ -79,11 +72,33 @@ func (w *worker) fire(ctx context.Context, hit Hit, result Result) {
 	}
 }
 
+// exchange sends the prepared request and reads its answer.
+func (w *worker) exchange(ctx context.Context, hit Hit, result *Result, deadline time.Time) {
+	for {
+		if err := w.ready(ctx, deadline); err != nil {
+			result.Failure = dialFailure(err)
+			return
+		}
+		err := w.conn.roundTrip(w.request, hit.NoBody, &w.response)
+		again := errors.Is(err, errNotSent) && w.attack.now() < result.Sent+w.attack.Timeout
+		if err != nil || !w.conn.reusable(&w.response) {
+			w.drop()
+		}
+		if again {
+			continue
+		}
+		r := &w.response
+		result.Failure = exchangeFailure(err)
+		result.Status, result.GRPC, result.Variant, result.Bytes = r.Status, r.GRPC, r.Variant, r.Bytes
+		return
+	}
+}
+
 // ready makes sure of a connection that the request can be written to until deadline.
 func (w *worker) ready(ctx context.Context, deadline time.Time) error {
 	if w.conn != nil {
 		w.limit(deadline)
-		if w.attack.now()-w.used < staleAfter || !w.conn.stale() {
+		if !w.conn.stale(w.attack.now() - w.used) {
 			return nil
 		}
 		w.drop()
@@ -95,16 +110,25 @@ func (w *worker) ready(ctx context.Context, deadline time.Time) error {
 	return nil
 }
 
-// connect opens a connection.
+// connect opens a connection, or uses the one that is shared.
 func (w *worker) connect(ctx context.Context, deadline time.Time) error {
-	c, err := dial(ctx, w.attack.Address, deadline)
+	var c carrier
+	var err error
+	opened := true
+	if w.shared != nil {
+		c, opened, err = w.shared.stream(ctx, deadline)
+	} else {
+		c, err = dialConn(ctx, &w.attack.dialer, deadline)
+	}
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	w.conn = c
 	w.mu.Unlock()
-	w.shard.connected()
+	if opened {
+		w.shard.connected()
+	}
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// LoopbackAddress reports whether HOST:PORT can only be reached from this machine: the
+// LoopbackAddress reports whether HOST:PORT (no Unix socket) can only be reached from this machine: the
 // host is localhost or a loopback address. It resolves nothing.
 func LoopbackAddress(address string) bool {
 	host, _, err := net.SplitHostPort(address)
@@ -23,10 +23,13 @@ func LoopbackAddress(address string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// parseEndpointAddress reads the HOST:PORT of an endpoint and writes it in one way, so that
+// parseEndpointAddress reads the HOST:PORT of an endpoint, or unix:PATH, and writes it in one way, so that
 // the same endpoint always has the same identity: host names in lower case, IPv6 in its
 // short form.
 func parseEndpointAddress(s string) (string, error) {
+	if path, ok := UnixPath(s); ok {
+		return s, checkSocketPath(path)
+	}
 	host, port, err := splitAddress(s, "127.0.0.1:8001")
 	if err != nil {
 		return "", err
@@ -40,9 +43,20 @@ func parseEndpointAddress(s string) (string, error) {
 	return joinAddress(host, port), nil
 }
 
-// parseListenAddress reads the HOST:PORT of a listener. The host may be missing (every
+// parseListenAddress reads the HOST:PORT of a listener, or unix:PATH. The host may be missing (every
 // interface), the port may be 0 (the system chooses).
 func parseListenAddress(s string) (string, error) {
+	if path, ok := UnixPath(s); ok {
+		return s, checkSocketPath(path)
+	}
+	return parseAdminAddress(s)
+}
+
+// parseAdminAddress reads the HOST:PORT of the admin listener.
+func parseAdminAddress(s string) (string, error) {
+	if _, ok := UnixPath(s); ok {
+		return "", fmt.Errorf("%q is a Unix socket, which the admin listener cannot be; write HOST:PORT, as in 127.0.0.1:9901", clip(s))
+	}
 	host, port, err := splitAddress(s, "127.0.0.1:8080 or :8080")
 	if err != nil {
 		return "", err
@@ -152,8 +166,11 @@ func parseMatchHost(s string) (string, error) {
 	return strings.ToLower(s), nil
 }
 
-// parseNetwork reads a network in CIDR form, or one address.
+// parseNetwork reads a network in CIDR form, or one address, or unix:, which is the zero Prefix.
 func parseNetwork(s string) (netip.Prefix, error) {
+	if s == unixPrefix {
+		return netip.Prefix{}, nil
+	}
 	if !strings.Contains(s, "/") {
 		ip, err := netip.ParseAddr(s)
 		if err != nil || ip.Zone() != "" {
@@ -176,6 +193,9 @@ func parseNetwork(s string) (netip.Prefix, error) {
 
 // formatNetwork writes one address without its mask, as people do.
 func formatNetwork(p netip.Prefix) string {
+	if !p.IsValid() {
+		return unixPrefix
+	}
 	if p.IsSingleIP() {
 		return p.Addr().String()
 	}

@@ -134,6 +134,13 @@ func sumEndpoint(e *Endpoint) string {
 
 func sumRoute(r *Route) string {
 	sum := "split: " + inline(splitShape().encode(&r.Split))
+	switch {
+	case len(r.Split) > 0:
+	case r.Redirect != nil:
+		sum = "redirect: " + inline(redirectShape().encode(&r.Redirect))
+	case r.Respond != nil:
+		sum = "respond: status " + strconv.Itoa(r.Respond.Status)
+	}
 	if match := matchShape().encode(&r.Match); len(match.Content) > 0 {
 		sum = "match: " + inline(match) + ", " + sum
 	}
@@ -171,7 +178,7 @@ type routeTies struct {
 func newRouteTies(lists ...[]Route) routeTies {
 	for _, routes := range lists {
 		for i := range routes {
-			path := routes[i].Match.Path + routes[i].Match.PathPrefix
+			path := pathOf(&routes[i].Match)
 			if !only(path, keyLetters+"/.~") || strings.Contains(path, "//") {
 				return routeTies{odd: true}
 			}
@@ -188,17 +195,21 @@ func (t routeTies) of(m *Match) string {
 	}
 	path := ""
 	switch {
-	case m.Path != "":
-		path = "exact " + m.Path
-	case m.PathPrefix != "":
-		path = "prefix " + m.PathPrefix
+	case m.Path != "", m.GRPC != nil && m.GRPC.Method != "":
+		path = "exact " + pathOf(m)
+	case m.PathPrefix != "", m.GRPC != nil:
+		path = "prefix " + pathOf(m)
 	}
 	if t.odd {
 		path, _, _ = strings.Cut(path, " ")
 	}
-	conditions := len(m.Headers)
-	if len(m.Methods) > 0 {
-		conditions++
+	return fmt.Sprint(m.Host, " ", path, " ", m.Conditions())
+}
+
+// pathOf is the path or the prefix that the match demands; "" where it is a regular expression, or there is none.
+func pathOf(m *Match) string {
+	if m.GRPC != nil {
+		return m.GRPC.Path()
 	}
-	return fmt.Sprint(m.Host, " ", path, " ", conditions)
+	return m.Path + m.PathPrefix
 }

@@ -209,7 +209,7 @@ func clip(s string) string {
 
 // choices writes a list of names for a message: "a, b or c" with last = "or".
 func choices(names []string, last string) string {
-	const most = 20
+	const most = 30
 	if len(names) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 	}

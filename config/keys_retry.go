@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -17,9 +18,9 @@ func retryShape() shape[Retry] {
 		key("attempts", countScalar(1, 10), func(r *Retry) *int { return &r.Attempts },
 			"How often a request is sent at most, the first time included; 1 is the same as off."),
 		key("on", retryOnShape{}, func(r *Retry) *Retry { return r },
-			"What a request is sent again after: connect (no connection), reset (the connection ended before the head of the answer), timeout (timeouts.attempt is over), statuses of answers from 400 to 599, and 5xx for all from 500."),
+			"What a request is sent again after: connect (no connection), reset (the connection ended before the head of the answer), timeout (timeouts.attempt is over), protocol (the head of the answer is not valid HTTP), statuses of answers from 400 to 599, 5xx for all from 500, and statuses of gRPC such as unavailable and resource_exhausted, where the answer to a call is nothing else."),
 		key("idempotent", choiceShape("word", []string{IdempotentAuto, IdempotentAlways, IdempotentNever}), func(r *Retry) *string { return &r.Idempotent },
-			"Which requests may be sent again that may have reached an endpoint: auto is safe methods (GET, HEAD, OPTIONS) and inference (POST to …/predict, and to V2 /v2/models/…/infer); always is every request of the route; never is none, so that only failures to connect are left, and safe methods that met the end of a kept-alive connection."),
+			"Which requests may be sent again that may have reached an endpoint: auto is safe methods (GET, HEAD, OPTIONS) and inference (POST to …/predict, to V2 /v2/models/…/infer, and to the methods of V2's gRPC that read a model or have it compute); always is every request of the route; never is none, so that only failures to connect are left, and safe methods that met the end of a kept-alive connection."),
 		key("budget_percent", percentShape(), func(r *Retry) *float64 { return &r.BudgetPercent },
 			"In any 10 s, at most this percentage of the route's requests is sent again, or 10 where that is more."),
 		key("backoff", pauseShape(maxBackoff), func(r *Retry) *time.Duration { return &r.Backoff },
@@ -27,7 +28,7 @@ func retryShape() shape[Retry] {
 	}}}
 }
 
-// retryOnShape is On and Status of a retry, which the file has as one list.
+// retryOnShape is On, Status and GRPC of a retry, which the file has as one list.
 type retryOnShape struct{}
 
 // retryAll5xx stands for the statuses from 500 to 599.
@@ -39,23 +40,35 @@ const (
 	mostRetryStatus  = 599
 )
 
-func retryFailures() []string { return []string{RetryConnect, RetryReset, RetryTimeout} }
+func retryFailures() []string { return []string{RetryConnect, RetryReset, RetryTimeout, RetryProtocol} }
+
+// retryCalls are the statuses of gRPC but OK, in the order of their codes.
+func retryCalls() []string {
+	return []string{
+		"cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
+		"resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable",
+		"data_loss", "unauthenticated",
+	}
+}
 
 func (retryOnShape) words() list[string] {
-	want := choices(append(retryFailures(), "a status from 400 to 599", retryAll5xx), "or")
-	return list[string]{noun: "failure", least: 1, most: len(retryFailures()) + mostRetryStatus - leastRetryStatus + 1, fresh: func() string { return "" }, elem: scalar[string]{
+	known := slices.Concat(retryFailures(), []string{retryAll5xx}, retryCalls())
+	want := choices(append(retryFailures(), "a status from 400 to 599", retryAll5xx, "a status of gRPC such as unavailable"), "or")
+	most := len(known) + mostRetryStatus - leastRetryStatus
+	return list[string]{noun: "failure", least: 1, most: most, fresh: func() string { return "" }, elem: scalar[string]{
 		want: want, format: verbatim,
 		parse: func(s string) (string, error) {
-			_, isStatus := retryStatus(s)
-			if !isStatus && s != retryAll5xx && !slices.Contains(retryFailures(), s) {
-				return "", fmt.Errorf("unknown failure %q; want %s", clip(s), want)
+			if _, isStatus := retryStatus(s); isStatus || slices.Contains(known, s) {
+				return s, nil
 			}
-			return s, nil
+			if meant := nearest(strings.ReplaceAll(s, "-", "_"), known); meant != "" {
+				return "", fmt.Errorf("unknown failure %q; did you mean %s? want %s", clip(s), meant, want)
+			}
+			return "", fmt.Errorf("unknown failure %q; want %s", clip(s), want)
 		},
 		body: func() schema {
-			words := append(retryFailures(), retryAll5xx)
 			return orVariable(
-				schema{"enum": words},
+				schema{"enum": known},
 				schema{"type": "integer", "minimum": leastRetryStatus, "maximum": mostRetryStatus},
 				schema{"type": "string", "pattern": "^[45][0-9][0-9]$"})
 		},
@@ -82,12 +95,15 @@ func (o retryOnShape) decode(d *decoder, n *yaml.Node, key string, into *Retry) 
 			d.fault(item(key, i), "%s is one of 5xx, which is given too; keep one of them", word)
 		}
 	}
-	into.On, into.Status = nil, nil
-	for _, failure := range retryFailures() {
-		if slices.Contains(words, failure) {
-			into.On = append(into.On, failure)
+	among := func(known []string) (found []string) {
+		for _, word := range known {
+			if slices.Contains(words, word) {
+				found = append(found, word)
+			}
 		}
+		return found
 	}
+	into.On, into.GRPC, into.Status = among(retryFailures()), among(retryCalls()), nil
 	for _, word := range words {
 		if code, isStatus := retryStatus(word); isStatus {
 			into.Status = append(into.Status, code)
@@ -114,7 +130,7 @@ func (retryOnShape) asWords(r *Retry) []string {
 	if has5xx {
 		words = append(words, retryAll5xx)
 	}
-	return words
+	return append(words, r.GRPC...)
 }
 
 func all5xx() []int {

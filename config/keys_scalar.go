@@ -19,12 +19,18 @@ const (
 // Levels returns the levels of the log, from the most to the least talkative.
 func Levels() []string { return []string{"debug", "info", "warn", "error"} }
 
-// Where the subject of an affinity is read.
+// Where the subject of an affinity, and the key of a limit, are read.
 const (
 	AffinityHeader   = "header"
 	AffinityCookie   = "cookie"
 	AffinityQuery    = "query"
 	AffinityClientIP = "client_ip"
+	AffinityJWT      = "jwt"     // a claim of the token that auth.jwt has accepted
+	AffinityJSON     = "json"    // a field of the request's body
+	AffinityAPIKey   = "api_key" // the name of the key that auth.api_key has accepted
+	// AffinityClientCert is whom the client's certificate names: its first URI, else its first DNS name, else its
+	// common name.
+	AffinityClientCert = "client_cert"
 )
 
 // What serves for a missing subject, beside the name of a variant. The words win over a
@@ -120,15 +126,7 @@ func countShape(least int) shape[int] { return countScalar(least, maxCount) }
 // derivedCountShape is a count of at least 1 that has a default only where it is known what it follows; 0
 // before.
 func derivedCountShape() shape[int] {
-	s := countScalar(1, maxCount)
-	s.optional = true
-	s.format = func(n int) string {
-		if n == 0 {
-			return ""
-		}
-		return strconv.Itoa(n)
-	}
-	return s
+	return unlessZero[int](countScalar(1, maxCount))
 }
 
 func countScalar(least, most int) scalar[int] {
@@ -213,15 +211,22 @@ func choiceShape(noun string, names []string) shape[string] {
 
 func listenAddressShape() shape[string] {
 	return scalar[string]{
-		want: "HOST:PORT, as in 127.0.0.1:8080", parse: parseListenAddress, format: verbatim,
+		want: "HOST:PORT, as in 127.0.0.1:8080, or unix:PATH", parse: parseListenAddress, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": `:[0-9]+$|^unix:/.`}) },
+	}
+}
+
+func adminAddressShape() shape[string] {
+	return scalar[string]{
+		want: "HOST:PORT, as in 127.0.0.1:9901", parse: parseAdminAddress, format: verbatim,
 		body: func() schema { return orVariable(schema{"type": "string", "pattern": `:[0-9]+$`}) },
 	}
 }
 
 func endpointAddressShape() shape[string] {
 	return scalar[string]{
-		want: "HOST:PORT, as in 127.0.0.1:8001", parse: parseEndpointAddress, format: verbatim,
-		body: func() schema { return orVariable(schema{"type": "string", "pattern": `.:[0-9]+$`}) },
+		want: "HOST:PORT, as in 127.0.0.1:8001, or unix:PATH", parse: parseEndpointAddress, format: verbatim,
+		body: func() schema { return orVariable(schema{"type": "string", "pattern": `.:[0-9]+$|^unix:/.`}) },
 	}
 }
 

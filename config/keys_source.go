@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +21,7 @@ func affinityKeyShape() shape[Affinity] {
 	return through[Affinity, source]{
 		get:   func(a *Affinity) source { return source{a.Source, a.Name} },
 		set:   func(a *Affinity, s source) { a.Source, a.Name = s.kind, s.name },
-		inner: sourceShape(AffinityHeader, AffinityCookie, AffinityQuery, AffinityClientIP),
+		inner: sourceShape(AffinityHeader, AffinityCookie, AffinityQuery, AffinityClientIP, AffinityClientCert, AffinityJWT, AffinityJSON),
 	}
 }
 
@@ -30,17 +29,22 @@ func rateLimitKeyShape() shape[RateLimit] {
 	return through[RateLimit, source]{
 		get:   func(l *RateLimit) source { return source{l.Source, l.Name} },
 		set:   func(l *RateLimit, s source) { l.Source, l.Name = s.kind, s.name },
-		inner: sourceShape(AffinityClientIP, AffinityHeader),
+		inner: sourceShape(AffinityClientIP, AffinityClientCert, AffinityHeader, AffinityAPIKey, AffinityJWT),
 	}
 }
 
-// sourceShape is a source of one of the kinds, all of which but client_ip take a name.
+// sourceShape is a source of one of the kinds, some of which take a name.
 func sourceShape(kinds ...string) shape[source] {
 	forms, patterns := make([]string, len(kinds)), make([]string, len(kinds))
 	for i, kind := range kinds {
 		forms[i], patterns[i] = kind+":NAME", kind+":.+"
-		if kind == AffinityClientIP {
+		switch kind {
+		case AffinityClientIP, AffinityClientCert, AffinityAPIKey, wordRoute:
 			forms[i], patterns[i] = kind, kind
+		case AffinityJWT:
+			forms[i] = kind + ":CLAIM"
+		case AffinityJSON:
+			forms[i] = kind + ":PATH"
 		}
 	}
 	want := choices(forms, "or")
@@ -59,14 +63,18 @@ func parseSource(s string, kinds []string, want string) (source, error) {
 	switch {
 	case !slices.Contains(kinds, kind):
 		err = fmt.Errorf("unknown source %q; want %s", clip(kind), want)
-	case kind == AffinityClientIP:
+	case kind == AffinityClientIP, kind == AffinityClientCert, kind == AffinityAPIKey, kind == wordRoute:
 		if named {
-			err = errors.New("client_ip takes no name; write client_ip alone")
+			err = fmt.Errorf("%s takes no name; write %s alone", kind, kind)
 		}
 	case kind == AffinityHeader, kind == AffinityCookie:
 		if cause := checkToken(name, kind); cause != nil {
 			err = fmt.Errorf("%w; want %s", cause, want)
 		}
+	case kind == AffinityJSON:
+		err = checkFieldPath(name)
+	case kind == AffinityJWT && (name == "" || strings.ContainsFunc(name, control)):
+		err = fmt.Errorf("the name of the claim is missing or has a control character; want %s", want)
 	case name == "" || strings.ContainsFunc(name, control):
 		err = fmt.Errorf("the name of the query parameter is missing or has a control character; want %s", want)
 	}

@@ -37,6 +37,9 @@ func TestRetry(t *testing.T) {
 	f("retry: {attempts: 1, on: [timeout], idempotent: always, budget_percent: 1, backoff: 1s}", func(r *Retry) { r.Attempts = 1 })
 	f(`retry: {on: ["503", timeout, 429, connect]}`, func(r *Retry) { r.On, r.Status = []string{"connect", "timeout"}, []int{429, 503} })
 	f(`retry: {on: ["${WORD_OF_CI:-reset}", "${CODE:-502}"]}`, func(r *Retry) { r.On, r.Status = []string{"reset"}, []int{502} })
+	f("retry: {on: [unavailable, reset, 503, cancelled, resource_exhausted]}", func(r *Retry) {
+		r.On, r.Status, r.GRPC = []string{"reset"}, []int{503}, []string{"cancelled", "resource_exhausted", "unavailable"}
+	})
 	f("retry: {on: [5xx, 404]}", func(r *Retry) {
 		r.On, r.Status = nil, []int{404}
 		for code := 500; code < 600; code++ {
@@ -48,16 +51,17 @@ func TestRetry(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	f := func(text string, want RateLimit) {
 		t.Helper()
+		want.Cost, want.MaxKeys = CostRequests, 262144
 		if diff := cmp.Diff(&want, parseRoute(t, "rate_limit: "+text).RateLimit); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
 	}
-	f("{rate: 10/s}", RateLimit{"client_ip", "", 10, 10})
-	f(`{rate: 10/s, burst: 20, key: "header:X-Tenant"}`, RateLimit{"header", "X-Tenant", 10, 20})
-	f("{rate: 36000/h}", RateLimit{"client_ip", "", 10, 10})
-	f("{rate: 10.5/s}", RateLimit{"client_ip", "", 10.5, 11})
-	f("{rate: 0.5/s}", RateLimit{"client_ip", "", 0.5, 1})
-	f("{rate: 1000000000/s}", RateLimit{"client_ip", "", 1e9, 10_000_000})
+	f("{rate: 10/s}", RateLimit{Source: "client_ip", Name: "", Rate: 10, Burst: 10})
+	f(`{rate: 10/s, burst: 20, key: "header:X-Tenant"}`, RateLimit{Source: "header", Name: "X-Tenant", Rate: 10, Burst: 20})
+	f("{rate: 36000/h}", RateLimit{Source: "client_ip", Name: "", Rate: 10, Burst: 10})
+	f("{rate: 10.5/s}", RateLimit{Source: "client_ip", Name: "", Rate: 10.5, Burst: 11})
+	f("{rate: 0.5/s}", RateLimit{Source: "client_ip", Name: "", Rate: 0.5, Burst: 1})
+	f("{rate: 1000000000/s}", RateLimit{Source: "client_ip", Name: "", Rate: 1e9, Burst: 10_000_000})
 	if l := parseRoute(t, "limits: {}").RateLimit; l != nil {
 		t.Errorf("absent is %+v", l)
 	}

@@ -48,8 +48,12 @@ func parse(name string, data []byte, lookup func(string) (string, bool)) (*Confi
 	return parseUpTo(MaxFile, name, data, lookup)
 }
 
+func newDecoder(name string, most int) *decoder {
+	return &decoder{report: newReport(name), most: most, substituted: map[*yaml.Node]bool{}, refused: map[*yaml.Node]bool{}}
+}
+
 func parseUpTo(most int, name string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
-	d := &decoder{report: newReport(name), most: most, substituted: map[*yaml.Node]bool{}, refused: map[*yaml.Node]bool{}}
+	d := newDecoder(name, most)
 	root := d.document(data)
 	if root == nil {
 		return nil, d.err()
@@ -229,11 +233,32 @@ func resolvePaths(c *Config) {
 	default:
 		paths = append(paths, &c.Log.Access.Output)
 	}
+	paths = append(paths, tlsPaths(c)...)
+	for i := range c.Routes {
+		paths = append(paths, authPaths(c.Routes[i].Auth)...)
+	}
 	for _, path := range paths {
 		if *path != "" {
 			*path = besideFile(c.File, *path)
 		}
 	}
+}
+
+// authPaths are the files of an auth; the keys of tokens may be somewhere else.
+func authPaths(a *Auth) (paths []*string) {
+	if a == nil {
+		return nil
+	}
+	if a.Basic != nil {
+		paths = append(paths, &a.Basic.File)
+	}
+	if a.APIKey != nil {
+		paths = append(paths, &a.APIKey.File)
+	}
+	if a.JWT != nil && !strings.Contains(a.JWT.JWKS, "://") {
+		paths = append(paths, &a.JWT.JWKS)
+	}
+	return paths
 }
 
 // besideFile resolves a path against the directory of the file; without a file it stays as it is.

@@ -23,17 +23,19 @@ func TestMinimalFile(t *testing.T) {
 		File:   filepath.Join("testdata", "good", "minimal.yaml"),
 		Engine: EngineAuto,
 		Listeners: []Listener{{
-			Address:  ":8080",
-			Timeouts: ListenerTimeouts{Header: 10 * time.Second, Body: time.Minute, KeepAlive: time.Minute},
-			Limits:   ListenerLimits{Header: 65536, URI: 16384, Body: 67108864, Connections: 100000},
+			Address:   ":8080",
+			Protocols: []string{"http1", "http2"},
+			Timeouts:  ListenerTimeouts{Header: 10 * time.Second, Body: time.Minute, KeepAlive: time.Minute},
+			Limits:    ListenerLimits{Header: 65536, URI: 16384, Body: 67108864, Connections: 100000, Streams: 128},
 		}},
-		Admin: Admin{Address: "127.0.0.1:9901"},
-		State: State{File: absolute(t, "testdata", "good", "weir.state.json")},
-		Log:   Log{Level: "info", Access: AccessLog{Output: "stdout"}},
+		Admin:  Admin{Address: "127.0.0.1:9901"},
+		State:  State{File: absolute(t, "testdata", "good", "weir.state.json")},
+		Log:    Log{Level: "info", Access: AccessLog{Output: "stdout"}},
+		Memory: Memory{KeepAlivePercent: 80},
 		Pools: []Pool{{
 			Name:      "blue",
 			Endpoints: []Endpoint{{Address: "127.0.0.1:8001", Weight: 1}},
-			Policy:    "least_request",
+			Policy:    "prequal",
 			Probe: &Probe{
 				Path: "/health/ready", Interval: 5 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
 				Status: StatusRange{Low: 200, High: 299},
@@ -42,12 +44,16 @@ func TestMinimalFile(t *testing.T) {
 				ConsecutiveFailures: 5, MinRequests: 20, Interval: 10 * time.Second,
 				Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjectedPercent: 50,
 			},
-			Connections: Connections{Max: 1024, Idle: 128, ConnectTimeout: time.Second},
+			Protocol:    "http1",
+			Connections: Connections{Max: 1024, Idle: 128, ConnectTimeout: time.Second, Streams: 100, Keepalive: 30 * time.Second, KeepaliveTimeout: 10 * time.Second},
 		}},
 		Routes: []Route{{
 			Name:     "predict",
 			Split:    []Variant{{Pool: "blue", Weight: 1}},
-			Timeouts: RouteTimeouts{Total: 5 * time.Minute, Attempt: time.Minute, Idle: time.Minute},
+			Timeouts: RouteTimeouts{Total: 5 * time.Minute, Attempt: time.Minute, Idle: time.Minute, Header: "X-Request-Timeout"},
+			Priority: Priority{Class: "normal"},
+			Log:      RouteLog{Percent: 100},
+			Stream:   Stream{ErrorEvent: true},
 			Retry: Retry{
 				Attempts: 2, On: []string{"connect", "reset"}, Idempotent: "auto",
 				BudgetPercent: 20, Backoff: 25 * time.Millisecond,
@@ -166,7 +172,9 @@ listeners: [{address: ":8080"}]
 admin: {address: ":9901", token_file: tokens, tls: {cert: ../tls/a.crt, key: /run/a.key}}
 state: {file: var/state.json}
 pools: {blue: {endpoints: ["127.0.0.1:8001"]}}
-routes: [{name: predict, split: {blue: 1}}]
+routes:
+  - {name: a, match: {path: /a}, split: {blue: 1}, auth: {basic: {file: users}, api_key: {file: ../keys}, jwt: {jwks: jwks.json, issuer: i, audience: a}}}
+  - {name: b, match: {path: /b}, split: {blue: 1}, auth: {jwt: {jwks: "https://login.example.com/jwks.json", issuer: i, audience: a}}}
 `
 	f := func(name string, want ...string) {
 		t.Helper()
@@ -174,12 +182,16 @@ routes: [{name: predict, split: {blue: 1}}]
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, []string{c.Admin.TokenFile, c.Admin.TLS.Cert, c.Admin.TLS.Key, c.State.File}); diff != "" {
+		a, b := c.Routes[0].Auth, c.Routes[1].Auth
+		got := []string{c.Admin.TokenFile, c.Admin.TLS.Cert, c.Admin.TLS.Key, c.State.File, a.Basic.File, a.APIKey.File, a.JWT.JWKS, b.JWT.JWKS}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("in %q (-want +got):\n%s", name, diff)
 		}
 	}
-	f("/etc/weir/weir.yaml", "/etc/weir/tokens", "/etc/tls/a.crt", "/run/a.key", "/etc/weir/var/state.json")
-	f("", "tokens", "../tls/a.crt", "/run/a.key", "var/state.json")
+	f("/etc/weir/weir.yaml", "/etc/weir/tokens", "/etc/tls/a.crt", "/run/a.key", "/etc/weir/var/state.json",
+		"/etc/weir/users", "/etc/keys", "/etc/weir/jwks.json", "https://login.example.com/jwks.json")
+	f("", "tokens", "../tls/a.crt", "/run/a.key", "var/state.json",
+		"users", "../keys", "jwks.json", "https://login.example.com/jwks.json")
 }
 
 func TestTrustedProxies(t *testing.T) {

@@ -14,35 +14,113 @@ import (
 
 // referenceExample gives reference.yaml the values that have no default. It has every key.
 const referenceExample = `
-listeners: [{address: "127.0.0.1:8080"}]
+listeners:
+  - address: "127.0.0.1:8080"
+  - {address: "unix:/run/weir.sock", mode: "0660"}
+  - address: "127.0.0.1:8443"
+    tls:
+      certificates: [{cert: weir.crt, key: weir.key}]
+      ciphers: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]
+      client_ca: clients.crt
+      client_auth: optional
+  - address: "127.0.0.1:8444"
+    tls:
+      acme: {domains: [ml-api.example.com], email: ops@example.com, cache: acme, ca: acme-root.crt, accept_terms: true}
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]
 admin:
   token_file: weir-admin.tokens
   tls: {cert: weir-admin.crt, key: weir-admin.key}
+memory: {limit: 2GiB}
 pools:
   blue:
     version: v1.0.0
     endpoints: ["127.0.0.1:8001", {address: "model-blue.example.com:8002", weight: 2, capacity: 200/s}]
+    probe:
+      json: {status: ok, checks.gpu.healthy: true}
+      startup: {budget: 5m}
+      inference: {path: /predict, body: '{"features":[0.5,1]}', json: {prediction: 3}, tolerance: 0, max_latency: 0s}
+    load: {scrape: /metrics, names: {queue: queue_depth}}
+    concurrency: {max: 100, queue: {size: 100}}
+    circuit_breaker: {max_requests: 1024, max_pending: 128, max_retries: 3}
   green:
     version: v2.0.0
-    endpoints: ["127.0.0.1:8003"]
+    endpoints: ["127.0.0.1:8003", "unix:/run/green.sock"]
+    policy: hash
+    hash: {key: "header:X-User-ID"}
+    proxy_protocol: v2
+    probe: {model: fashion/3}
+    concurrency: {adaptive: {}}
+    tls: {ca: models.crt, cert: weir-client.crt, key: weir-client.key, server_name: models.example.com}
+  triton:
+    endpoints: ["127.0.0.1:8005"]
+    protocol: http2
+    probe: {grpc: {service: inference.GRPCInferenceService}}
+    load: {preset: triton}
+  shadow:
+    endpoints: ["127.0.0.1:8004"]
     probe: off
 routes:
   - name: predict
     match: {host: ml-api.example.com, path: /predict, methods: [POST], headers: {X-Tenant: acme}}
     split: {blue: 90, green: 10}
+    rollout:
+      checks:
+        requests: [{path: /predict, body: '{"features":[0.5,1]}', json: {prediction: 3}}]
+      analysis: {error_rate: {tolerate: 1%}, slo: {latency: 50ms}, latency: {}}
+      notify: "https://hooks.example.com/weir"
+    allow: [10.0.0.0/8]
+    deny: [10.1.0.0/16, 10.2.0.1]
+    auth:
+      basic: {file: users.htpasswd}
+      api_key: {file: api.keys}
+      jwt: {jwks: jwks.json, issuer: "https://login.example.com", audience: weir, claims: {role: admin}}
+    cors: {origins: ["https://app.example.com", "https://*.example.org"]}
     affinity: {key: "header:X-User-ID"}
     limits: {body: 4MiB}
-    rate_limit: {rate: 10/s, burst: 20}
+    rate_limit:
+      rate: 10/s
+      burst: 20
+      total: {rate: 1000/s, burst: 2000}
+      tiers: {gold: {rate: 100/s, burst: 200, keys: [192.0.2.0/24]}}
+      tier_by: jwt:plan
+    hedge: {}
+    concurrency: {max: 200, queue: {size: 100}}
+    cache: {ttl: 60s, key: ["header:X-Tenant"]}
+    mirror: {pool: shadow, percent: 5}
+    headers:
+      request: {set: {X-Env: prod, X-User: "{user}"}, add: {Via: weir}, remove: [X-Debug]}
+      response: {set: {X-Model-Version: "{version}"}, add: {Vary: Origin}, remove: [Server]}
+    rewrite: {strip_prefix: /api, add_prefix: /v1}
+    compress: {}
   - name: models
     match: {host: "*.example.com", path_prefix: /v2/models}
     split: {blue: 99.5, green: 0.5}
     affinity: {key: "cookie:session", fallback: client_ip}
-    retry: {attempts: 3, on: [connect, reset, timeout, 429, 5xx], backoff: 100ms}
+    retry: {attempts: 3, on: [connect, reset, timeout, 429, 5xx, unavailable], backoff: 100ms}
     rate_limit: {key: "header:X-Tenant", rate: 600/m}
+    concurrency: {key: client_ip, max: 10, total: 200}
+    priority: {header: X-Priority}
+    cache: {ttl: {200: 5m, 404: 5s}}
+    mirror: {pool: shadow, percent: 100, compare: {fields: [outputs.0.data]}}
+    rewrite: {regex: "^/v2/(.*)$", replacement: /$1}
+    websocket: {max: 1000}
+    access_log: {percent: 10}
+  - name: calls
+    match: {grpc: {service: inference.GRPCInferenceService, method: ModelInfer}, model: fashion, model_version: "2"}
+    split: {green: 1}
   - name: versions
     match: {path_regex: '^/v[0-9]+/infer$'}
     split: {green: 1}
+    rewrite: {path: /predict}
+  - name: old
+    match: {path_prefix: /old}
+    redirect: {to: "https://{host}/new"}
+  - name: secure
+    match: {headers: {X-Forwarded-Proto: http}}
+    redirect: {https: true}
+  - name: robots
+    match: {path: /robots.txt}
+    respond: {body: "User-agent: *\nDisallow: /\n", headers: {Cache-Control: max-age=3600}}
 `
 
 const referenceHead = `# reference.yaml: every key of weir.yaml with its default and meaning.
@@ -119,7 +197,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 		if want := "Default: " + standardText(standard) + "."; !strings.Contains(comment, want) {
 			t.Errorf("the comment of %s is %q, want %q in it", path, comment, want)
 		}
-		if values[path][0] != standardText(standard) && path != "pools.*.endpoints[].weight" {
+		if values[path][0] != standardText(standard) && path != "pools.*.endpoints[].weight" && path != "routes[].access_log.percent" {
 			t.Errorf("%s shows %s first, want its default %v", path, values[path][0], standard)
 		}
 	}
@@ -179,7 +257,8 @@ func walkKeys(n *yaml.Node, path string, visit func(path string, name, value *ya
 	case yaml.MappingNode:
 		for i := 0; i < len(n.Content); i += 2 {
 			at := join(path, n.Content[i].Value)
-			if path == "pools" || path == "routes[].split" || path == "routes[].match.headers" {
+			switch path {
+			case "pools", "routes[].split", "routes[].match.headers", "routes[].rate_limit.tiers":
 				at = path + ".*"
 			}
 			visit(at, n.Content[i], n.Content[i+1])

@@ -100,15 +100,15 @@ func tidy(n *yaml.Node, path string, keys map[string]schema) {
 	for i := 0; i < len(n.Content); i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
 		at := join(path, name.Value)
-		if path == "pools" {
-			at = "pools.*"
+		if path == "pools" || path == "routes[].rate_limit.tiers" {
+			at = path + ".*"
 		}
 		tidy(value, at, keys)
 		if name.HeadComment != "" {
 			n.Style = 0
 		} else if standard, ok := keys[at]["default"]; ok && valueText(value) == standardText(standard) {
 			continue
-		} else if at == "routes[].affinity.salt" || value.Kind == yaml.MappingNode && len(value.Content) == 0 {
+		} else if at == "routes[].affinity.salt" || at == "routes[].priority" && value.Kind == yaml.ScalarNode || value.Kind == yaml.MappingNode && len(value.Content) == 0 {
 			continue
 		}
 		kept = append(kept, name, value)
@@ -124,7 +124,7 @@ func standardText(standard any) string {
 	}
 	texts := make([]string, len(items))
 	for i, item := range items {
-		texts[i] = fmt.Sprint(item)
+		texts[i] = inline(textNode(fmt.Sprint(item)))
 	}
 	return "[" + strings.Join(texts, ", ") + "]"
 }

@@ -49,7 +49,7 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 		}
 		out.WriteByte(']')
 	default:
-		text, _ := json.Marshal(jsonValue(n)) // of a string or a number: cannot fail
+		text, _ := json.Marshal(jsonValue(n)) // of a scalar: cannot fail
 		out.Write(text)
 	}
 }
@@ -65,8 +65,13 @@ func jsonList(n *yaml.Node) []any {
 
 // jsonValue is a scalar node as encoding/json wants it.
 func jsonValue(n *yaml.Node) any {
-	if n.Tag == "!!str" {
+	switch n.Tag {
+	case "!!str":
 		return n.Value
+	case "!!bool":
+		return n.Value == "true"
+	case "!!null":
+		return nil
 	}
 	return json.Number(n.Value)
 }

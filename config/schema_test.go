@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -37,11 +38,32 @@ func plainValue(data []byte) (any, error) {
 	if err := yaml.Load(data, &value); err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(value)
+	text, err := json.Marshal(withTextKeys(value))
 	if err != nil {
 		return nil, err
 	}
 	return jsonschema.UnmarshalJSON(bytes.NewReader(text))
+}
+
+// withTextKeys has all keys as texts, as JSON has them: statuses are numbers to YAML.
+func withTextKeys(value any) any {
+	switch value := value.(type) {
+	case map[any]any:
+		texts := map[string]any{}
+		for k, v := range value {
+			texts[fmt.Sprint(k)] = withTextKeys(v)
+		}
+		return texts
+	case map[string]any:
+		for k, v := range value {
+			value[k] = withTextKeys(v)
+		}
+	case []any:
+		for i, v := range value {
+			value[i] = withTextKeys(v)
+		}
+	}
+	return value
 }
 
 func TestSchemaAcceptsGoodFiles(t *testing.T) {
@@ -87,6 +109,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"admin_not_loopback.yaml",
 		"anchor.yaml",
 		"anchored_key.yaml",
+		"around_between.yaml",
 		"connections.yaml",
 		"duplicate_endpoint.yaml",
 		"duplicate_header.yaml",
@@ -94,14 +117,14 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"duplicate_match.yaml",
 		"duplicate_match_everything.yaml",
 		"duplicate_method.yaml",
-		"duplicate_route.yaml",
+		"duplicate_route.yaml", "header_edits.yaml",
 		"long_text.yaml",
 		"merge_key.yaml",
 		"outlier_between.yaml",
 		"own_listener.yaml",
-		"retry_between.yaml",
+		"retry_between.yaml", "rollout_between.yaml",
 		"route_body.yaml",
-		"state_over_others.yaml",
+		"sockets_between.yaml", "state_over_others.yaml",
 		"trusted_proxies.yaml",
 		"unknown_pool.yaml",
 		"variables.yaml",
@@ -134,7 +157,7 @@ func TestSchemaShowsDefaults(t *testing.T) {
 	f("admin.token_file", nil)
 	f("state.file", "weir.state.json")
 	f("pools.*.endpoints[].capacity", nil)
-	f("pools.*.policy", "least_request")
+	f("pools.*.policy", "prequal")
 	f("pools.*.probe.status", "200-299")
 	f("pools.*.outlier.ejection", "30s")
 	f("pools.*.outlier.max_ejected_percent", float64(50))
@@ -151,4 +174,18 @@ func TestSchemaShowsDefaults(t *testing.T) {
 	f("routes[].limits.body", nil)
 	f("routes[].name", nil)
 	f("listeners[].address", nil)
+	f("memory.keep_alive_percent", float64(80))
+	f("pools.*.probe.inference.interval", "30s")
+	f("pools.*.probe.startup.interval", nil)
+	f("pools.*.concurrency.queue.order", "fifo")
+	f("pools.*.circuit_breaker.max_pending", nil)
+	f("routes[].timeouts.header", "X-Request-Timeout")
+	f("routes[].hedge.delay", "p95")
+	f("routes[].concurrency.key", "route")
+	f("routes[].cache.methods", []any{"GET", "HEAD"})
+	f("routes[].cache.coalesce", true)
+	f("routes[].mirror.compare.tolerance", 0.0001)
+	f("routes[].redirect.status", float64(308))
+	f("routes[].auth.jwt.algorithms", []any{"RS256", "ES256", "EdDSA"})
+	f("routes[].compress.min_size", "1KiB")
 }

@@ -18,6 +18,8 @@ type scalar[T any] struct {
 	// free is set when any text will do, so that a number or true has to be put in quotes.
 	// Otherwise parse tells what is wrong with it.
 	free bool
+	// boolean is set for true and false, which then are not put in quotes.
+	boolean bool
 	// off lets a plain false stand for the word off, which is what YAML 1.1 tools make of it.
 	off bool
 	// optional leaves the key out when the value is "".
@@ -56,6 +58,8 @@ func (s scalar[T]) accepts(d *decoder, n *yaml.Node, key string) bool {
 		d.fault(key, "found the text %q; want %s: leave the quotes out", n.Value, s.want)
 	case len(s.numeric) > 0 && !text && !(slices.Contains(s.numeric, tag) && plainNumber(n.Value)):
 		d.fault(key, "found %s; want %s", describe(n), s.want)
+	case s.boolean && tag != "!!bool":
+		d.fault(key, "found %s; want %s, without quotes", describe(n), s.want)
 	case s.free && !text:
 		d.fault(key, "found %s; want %s: put it in quotes, as in %q", describe(n), s.want, clip(n.Value))
 	default:
@@ -75,6 +79,9 @@ func (s scalar[T]) encode(v *T) *yaml.Node {
 		if strings.ContainsAny(text, ".e") {
 			n.Tag = "!!float"
 		}
+	}
+	if s.boolean {
+		n.Tag = "!!bool"
 	}
 	return n
 }
@@ -167,6 +174,15 @@ func (o optional[T]) schema(preset **T) schema {
 	return bare(o.inner.schema(&fresh))
 }
 
+// afresh is the shape of a value whose default, where it is absent, is not where it begins when it is written.
+type afresh[T any] struct{ shape[T] }
+
+func (a afresh[T]) decode(d *decoder, n *yaml.Node, key string, into *T) {
+	var fresh T
+	a.shape.decode(d, n, key, &fresh)
+	*into = fresh
+}
+
 // orOff is the shape of a feature that the word off turns off.
 type orOff[T any] struct {
 	inner shape[T]
@@ -217,7 +233,9 @@ func (b brief[T]) encode(v *T) *yaml.Node {
 		return b.short.encode(v)
 	}
 	n := b.long.encode(v)
-	n.Style = yaml.FlowStyle
+	if n != nil {
+		n.Style = yaml.FlowStyle
+	}
 	return n
 }
 

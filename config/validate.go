@@ -29,18 +29,29 @@ func validate(r *report, c *Config) {
 		at, route := item("routes", i), &c.Routes[i]
 		validateMatch(r, &route.Match, at+".match")
 		validateSplit(r, route.Split, at+".split", known)
+		validateOwnAnswer(r, c, route, at)
 		validateAffinity(r, route, at+".affinity.fallback")
 		validateRouteLimits(r, c, route, at+".limits.body")
 		validateRetry(r, route, at)
+		validateAround(r, route, at, known)
+		validateClientCert(r, c, route, at)
 	}
 }
 
 func validateListeners(r *report, c *Config) {
+	validateAccounts(r, c)
 	for i, l := range c.Listeners {
+		validateProtocols(r, &l, item("listeners", i)+".protocols")
+		validateSocket(r, &l, item("listeners", i))
+		validateListenerTLS(r, l.TLS, item("listeners", i)+".tls")
 		for j, other := range c.Listeners[:i] {
 			if sameSocket(l.Address, other.Address) {
-				r.fault(item("listeners", i)+".address", "%s overlaps %s.address %s; every listener needs a port of its own",
-					l.Address, item("listeners", j), other.Address)
+				what := "port"
+				if _, ok := UnixPath(l.Address); ok {
+					what = "path"
+				}
+				r.fault(item("listeners", i)+".address", "%s overlaps %s.address %s; every listener needs a %s of its own",
+					l.Address, item("listeners", j), other.Address, what)
 				break
 			}
 		}
@@ -75,6 +86,29 @@ func validateState(r *report, c *Config) {
 	if t := c.Admin.TLS; t != nil {
 		uses = append(uses, use{"admin.tls.cert", t.Cert}, use{"admin.tls.key", t.Key})
 	}
+	for i := range c.Listeners {
+		if t := c.Listeners[i].TLS; t != nil {
+			at := item("listeners", i) + ".tls"
+			for j, pair := range t.Certificates {
+				uses = append(uses, use{item(at+".certificates", j) + ".cert", pair.Cert}, use{item(at+".certificates", j) + ".key", pair.Key})
+			}
+			uses = append(uses, use{at + ".client_ca", t.ClientCA})
+			if a := t.ACME; a != nil {
+				uses = append(uses, use{at + ".acme.cache", a.Cache}, use{at + ".acme.ca", a.CA})
+			}
+		}
+	}
+	for i := range c.Pools {
+		if t := c.Pools[i].TLS; t != nil {
+			at := child("pools", c.Pools[i].Name) + ".tls"
+			uses = append(uses, use{at + ".ca", t.CA}, use{at + ".cert", t.Cert}, use{at + ".key", t.Key})
+		}
+	}
+	for i := range c.Routes {
+		for _, path := range authPaths(c.Routes[i].Auth) {
+			uses = append(uses, use{item("routes", i) + ".auth", *path})
+		}
+	}
 	own := filepath.Clean(besideFile(c.File, c.State.File))
 	for _, u := range uses {
 		if u.path != "" && filepath.Clean(besideFile(c.File, u.path)) == own {
@@ -86,6 +120,9 @@ func validateState(r *report, c *Config) {
 // sameSocket reports whether two listen addresses cannot be opened together. An
 // unspecified host takes the port on every address, of both families.
 func sameSocket(a, b string) bool {
+	if _, ok := UnixPath(a); ok {
+		return a == b
+	}
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
 	if errA != nil || errB != nil || portA != portB || portA == "0" {
@@ -99,17 +136,29 @@ func everyInterface(host string) bool {
 	return host == "" || err == nil && ip.IsUnspecified()
 }
 
+// validateProtocols refuses a protocol that is named twice.
+func validateProtocols(r *report, l *Listener, at string) {
+	for i, p := range l.Protocols {
+		if p != "" && slices.Contains(l.Protocols[:i], p) { // "" could not be read
+			r.fault(item(at, i), "duplicate protocol %s; name it once", p)
+		}
+	}
+}
+
 func validatePool(r *report, c *Config, p *Pool) {
 	at := child("pools", p.Name)
 	validateEndpoints(r, c, p.Endpoints, child(at, "endpoints"))
-	if timeout := child(child(at, "probe"), "timeout"); p.Probe != nil && r.sound(child(at, "probe")) && p.Probe.Timeout > p.Probe.Interval {
-		r.fault(timeout, "%s is longer than the interval %s, so that probes would overlap; write at most the interval",
-			FormatDuration(p.Probe.Timeout), FormatDuration(p.Probe.Interval))
-	}
+	validateProbe(r, p.Probe, child(at, "probe"))
+	validateHealthService(r, p, at)
+	validateLoad(r, p, at)
+	validateHash(r, p, at)
 	if idle := child(child(at, "connections"), "idle"); r.sound(child(at, "connections")) && p.Connections.Idle > p.Connections.Max {
 		r.fault(idle, "%d is more than max %d; write at most max", p.Connections.Idle, p.Connections.Max)
 	}
 	validateOutlier(r, p, at)
+	validateSignals(r, p, at)
+	validatePoolTLS(r, p.TLS, child(at, "tls"))
+	validateProxyProtocol(r, p, at)
 }
 
 // validateOutlier refuses an outlier that could eject nothing, which off says, and what does nothing beside it.
@@ -124,8 +173,8 @@ func validateOutlier(r *report, p *Pool, pool string) {
 		}
 		return
 	}
-	if o.ConsecutiveFailures == 0 && o.FailurePercent == 0 {
-		r.fault(at, "ejects nothing, because consecutive_failures and failure_percent are both 0; raise one of them, or write outlier: off")
+	if o.ConsecutiveFailures == 0 && o.FailurePercent == 0 && o.SuccessDeviation == 0 && o.LatencyFactor == 0 {
+		r.fault(at, "ejects nothing, because consecutive_failures, failure_percent, success_deviation and latency_factor are all 0; raise one of them, or write outlier: off")
 	}
 	if o.MaxEjection < o.Ejection {
 		r.fault(child(at, "max_ejection"), "%s is shorter than the first ejection %s; write at least that",
@@ -211,7 +260,11 @@ func matchIdentity(m *Match) string {
 	if m.PathRegex != nil {
 		regex = m.PathRegex.String()
 	}
-	return fmt.Sprintf("%q %q %q", []string{m.Host, m.Path, m.PathPrefix, regex}, methods, headers)
+	call := ""
+	if m.GRPC != nil {
+		call = m.GRPC.Path()
+	}
+	return fmt.Sprintf("%q %q %q", []string{m.Host, m.Path, m.PathPrefix, regex, call, m.Model, m.ModelVersion}, methods, headers)
 }
 
 // validateRouteLimits refuses a limit that does nothing because the listeners' are tighter.
@@ -241,6 +294,9 @@ func validateRetry(r *report, route *Route, at string) {
 }
 
 func validateMatch(r *report, m *Match, at string) {
+	if m.ModelVersion != "" && m.Model == "" && r.sound(child(at, "model")) {
+		r.fault(child(at, "model_version"), "a version says nothing without its model; write model too")
+	}
 	methods := map[string]bool{}
 	for i, method := range m.Methods {
 		if methods[method] && method != "" { // "" could not be read
@@ -273,6 +329,24 @@ func poolNamesOf(pools []Pool) poolNames {
 		names.has[p.Name] = true
 	}
 	return names
+}
+
+// validateOwnAnswer: what is always answered by weir goes nowhere else.
+func validateOwnAnswer(r *report, c *Config, route *Route, at string) {
+	if !r.sound(at) {
+		return
+	}
+	switch split := r.wrote(at + ".split"); {
+	case route.Respond != nil && split:
+		r.fault(at+".respond", "every request of the route is answered with this, so that none goes to the split; keep one of respond and split")
+	case route.Respond != nil && route.Redirect != nil:
+		r.fault(at+".respond", "respond and redirect both answer in place of an endpoint; keep one")
+	case route.Redirect != nil && route.Redirect.To != "" && split:
+		r.fault(at+".redirect.to", "every request of the route is sent there, so that none goes to the split; keep one of redirect.to and split")
+	case route.Redirect != nil && route.Redirect.HTTPS && split && len(c.TrustedProxies) == 0 && r.sound("trusted_proxies") &&
+		!slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.TLS != nil }):
+		r.fault(at+".redirect.https", "every request of the route is redirected, for ever, because no listener speaks TLS and trusted_proxies is empty, so that nobody can say that a request came by https; give a listener tls, write in trusted_proxies the networks of what ends TLS before weir, or leave split out where https ends elsewhere")
+	}
 }
 
 func validateSplit(r *report, split []Variant, at string, pools poolNames) {

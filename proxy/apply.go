@@ -62,7 +62,8 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 	// Everything above can fail and has touched nothing live. From here on nothing can fail.
 	swap := func() {
 		p.swap(old, next)
-		p.switchListeners(cfg.Listeners, opened)
+		p.switchListeners(next, opened)
+		p.followSources(old, next) // an authority that is asked for a certificate looks at the listeners
 	}
 	if next.generation == old.generation { // the configuration of the last run
 		swap()
@@ -117,18 +118,24 @@ func (p *Proxy) swap(old, next *table) {
 		if prev := old.pool(pl.Name()); prev != nil && prev.Pool == pl.Pool {
 			continue
 		}
-		c := pl.Config().Connections
 		for _, e := range pl.Endpoints() {
-			e.Transport.(*transport).configure(transportSettings{max: c.Max, idle: c.Idle, connectTimeout: c.ConnectTimeout})
+			e.Transport.(*transport).configure(pl.transportSettings())
 		}
+		pl.load.configure(pl.Config())
 		pl.Start()
 	}
 	for _, r := range next.routes {
-		if c := r.cfg.RateLimit; c != nil {
-			r.limit.keys.Configure(float64(c.Rate), c.Burst, p.sinceStart(time.Now()))
+		if r.limit != nil {
+			r.limit.enforce(p.sinceStart(time.Now()))
 		}
+		if r.cache != nil {
+			r.cache.enforce()
+		}
+		r.permits.configure(r.cfg.Concurrency)
 	}
+	p.memory.configure(next.cfg.Memory)
 	p.table.Store(next)
+	old.succeed(next)
 	next.drain(true) // as before a restart; a reload begins and ends none
 	var stopping sync.WaitGroup
 	for _, pl := range old.pools {
@@ -168,7 +175,7 @@ func (p *Proxy) openListeners(want []config.Listener) (opened []*listener, err e
 		l, err := p.listen(c)
 		if err != nil {
 			for _, o := range opened {
-				o.closeAddress()
+				o.discard()
 			}
 			return nil, fmt.Errorf("cannot listen on %s: %w", c.Address, err)
 		}
@@ -186,13 +193,13 @@ func listenerOf(known []*listener, address string) *listener {
 }
 
 // switchListeners starts the new listeners, configures the kept ones, and stops the others.
-func (p *Proxy) switchListeners(want []config.Listener, opened []*listener) {
+func (p *Proxy) switchListeners(next *table, opened []*listener) {
 	gone := *p.listeners.Load()
 	known := append(slices.Clone(gone), opened...)
 	var inForce []*listener
-	for _, c := range want {
+	for _, c := range next.cfg.Listeners {
 		l := listenerOf(known, c.Address)
-		l.configure(c)
+		l.configure(c, next.tls[c.Address])
 		inForce = append(inForce, l)
 	}
 	p.listeners.Store(&inForce)

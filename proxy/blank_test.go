@@ -62,24 +62,19 @@ func TestEdgeEmptyLineIsNoRequest(t *testing.T) {
 	t.Parallel()
 	ep := newEndpoint(t, serveOK)
 	r := start(t, setup{endpoints: []string{ep.addr}, listener: "timeouts: {keep_alive: 800ms, header: 600ms}"})
-	for name, then := range map[string][]string{
-		"one":              {"\r\n"},
-		"half of one":      {"\r"},
-		"one now and then": {"\r\n", "\r\n", "\r\n", "\r\n"},
+	for name, then := range map[string]string{
+		"one":              "\r\n",
+		"half of one":      "\r",
+		"one now and then": strings.Repeat("\r\n", 20), // for longer than patience
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := r.dial(t)
-			c.get("/")
 			began := time.Now()
-			go func() {
-				for _, s := range then {
-					c.send(s)
-					time.Sleep(700 * time.Millisecond)
-				}
-			}()
+			c.get("/")
+			go drip(c.Conn, then, 2, 700*time.Millisecond)
 			c.closed()
-			within(t, began, 800*time.Millisecond)
+			notBefore(t, began, 800*time.Millisecond)
 		})
 	}
 }

@@ -3,7 +3,7 @@ package proxy
 import (
 	"bytes"
 	"io"
-	"strconv"
+	"sync"
 )
 
 // framing is how the body of an answer is delimited towards the client.
@@ -21,6 +21,7 @@ const (
 // While buf has held all of it, head included, another attempt sends it again.
 type uploading struct {
 	e        *epConn
+	pool     *sync.Pool
 	held     *[]byte // buf's, from the pool; nil before the upload and after it was given back
 	buf      []byte
 	from, to int  // buf[from:to] waits to be sent
@@ -42,14 +43,19 @@ func (r *request) upload(e *epConn) kind {
 	if k := r.invite(); k != success {
 		return k
 	}
-	u := &r.up
-	u.e, u.from, u.failed = e, 0, success
 	r.c.enter(phaseUpload)
 	defer r.c.enter(phaseAwait)
 	defer r.keepBody()
+	return r.uploadTo(e)
+}
+
+// uploadTo is upload once the client was told to send, on whatever strand.
+func (r *request) uploadTo(e *epConn) kind {
+	u := &r.up
+	u.e, u.from, u.failed = e, 0, success
+	r.copied.again()
 	if u.held == nil {
-		u.held = r.p.relays.Get().(*[]byte)
-		u.buf = *u.held
+		r.takeBuffer(&r.p.relays)
 		if len(r.buf.out) > len(u.buf)-2*minPiece {
 			u.lost = true
 			if k := r.push(e, r.buf.out); k != success {
@@ -60,15 +66,25 @@ func (r *request) upload(e *epConn) kind {
 		}
 	}
 	for r.bodyLeft > 0 {
+		if r.duplex != nil {
+			if k := r.restUpload(); k != success {
+				return k
+			}
+		}
 		if k := r.uploadPiece(); k != success {
 			return k
 		}
 	}
+	r.in.meter.settle(r)
 	if !r.chunkedBody || u.ended {
 		return r.flush()
 	}
 	u.ended = true
-	end := r.appendTrailers(append(r.buf.out[:0], "0\r\n"...))
+	end := r.buf.out[:0]
+	if r.duplex != nil {
+		end = nil // the answer's head may be in there
+	}
+	end = r.appendTrailers(append(end, "0\r\n"...))
 	if len(end) <= len(u.buf)-u.to {
 		u.to += copy(u.buf[u.to:], end)
 		return r.flush()
@@ -82,15 +98,27 @@ func (r *request) upload(e *epConn) kind {
 
 // keepBody gives the buffer of an upload back unless another attempt may need it.
 func (r *request) keepBody() {
-	r.up.lost = r.up.lost || r.retries+1 >= r.route.retry.Attempts || !r.idempotent()
+	r.copied.uploaded()
+	if r.bodyLeft == 0 {
+		r.in.narrow(r.c)
+	}
+	if r.up.e.stream == nil { // else the endpoint may say that it has not acted upon it
+		r.up.lost = r.up.lost || r.retries+1 >= r.route.retry.Attempts || !r.idempotent()
+	}
 	if r.up.lost {
 		r.dropBody()
 	}
 }
 
+// takeBuffer takes a buffer of the pool for the upload, p.relays or p.pieces.
+func (r *request) takeBuffer(pool *sync.Pool) {
+	r.up.pool, r.up.held = pool, pool.Get().(*[]byte)
+	r.up.buf, r.up.from, r.up.to = *r.up.held, 0, 0
+}
+
 func (r *request) dropBody() {
 	if r.up.held != nil {
-		r.p.relays.Put(r.up.held)
+		r.up.pool.Put(r.up.held)
 		r.up.held, r.up.buf, r.up.lost = nil, nil, true
 	}
 }
@@ -103,13 +131,17 @@ func (r *request) uploadPiece() kind {
 			return k
 		}
 		u.from, u.to, u.lost = 0, 0, true
+		if len(u.buf) < relayBuffer {
+			r.dropBody()
+			r.takeBuffer(&r.p.relays)
+		}
 	}
 	at, lead := u.to, 0
 	if r.chunkedBody {
 		lead = chunkLead
 	}
 	n, k := r.readBody(u.buf[at+lead : len(u.buf)-chunkTail])
-	if k == earlyAnswer {
+	if k == earlyAnswer && r.duplex == nil {
 		r.c.forgive()
 	}
 	if k != success {
@@ -137,9 +169,17 @@ func (r *request) flush() kind {
 func (r *request) push(e *epConn, piece []byte) kind {
 	c := r.c
 	c.deadline.Store(c.listener.clock.after(r.route.cfg.Timeouts.Idle))
-	_, err := e.write(piece)
+	r.copied.add(piece)
+	n, err := e.write(piece)
+	for err != nil && c.falseAlarm() {
+		piece = piece[n:]
+		n, err = e.write(piece)
+	}
 	if err == nil {
 		return success
+	}
+	if r.duplex != nil {
+		return earlyAnswer // or what else it is: who waits for the answer finds out
 	}
 	switch c.interruptedBy() {
 	case reasonNone:
@@ -149,25 +189,6 @@ func (r *request) push(e *epConn, piece []byte) kind {
 		return earlyAnswer
 	}
 	return r.endpointFailed(false)
-}
-
-// A chunk's size stands in front of its data in the same buffer: room for 8 hex digits and CRLF, and
-// behind the data for CRLF and the last chunk.
-const (
-	chunkLead = 10
-	chunkTail = 2 + 5
-)
-
-// frameChunk makes a chunk of the n bytes at b[chunkLead:]; it starts somewhere in the lead, so the
-// size needs no padding.
-func frameChunk(b []byte, n int) []byte {
-	var size [8]byte
-	digits := strconv.AppendUint(size[:0], uint64(n), 16)
-	from := chunkLead - 2 - len(digits)
-	copy(b[from:], digits)
-	copy(b[chunkLead-2:], "\r\n")
-	copy(b[chunkLead+n:], "\r\n")
-	return b[from : chunkLead+n+2]
 }
 
 // appendTrailers appends the client's trailer section and the empty line that ends it. fasthttp has
@@ -186,8 +207,8 @@ func (r *request) appendTrailers(b []byte) []byte {
 
 // occurrences counts the header lines called name.
 func occurrences(raw, name []byte) (n int) {
-	for line := range bytes.Lines(raw) {
-		if len(line) > len(name) && line[len(name)] == ':' && bytes.EqualFold(line[:len(name)], name) {
+	for one := range eachField(raw) {
+		if bytes.EqualFold(one, name) {
 			n++
 		}
 	}
@@ -196,20 +217,35 @@ func occurrences(raw, name []byte) (n int) {
 
 // deliver sends the answer to the client; n bytes of it, the head first, are in r.buf.in.
 func (r *request) deliver(e *epConn, p *response, n int) kind {
-	r.status, r.sent = p.status, true
+	r.sent = true
+	if r.duplex == nil {
+		r.dropBody()
+	}
+	if p.fields.events || p.fields.grpc {
+		r.unbind()
+	}
 	f := p.framing(r)
 	r.c.hard = f == framedClose
-	if f == framedClose || r.bodyLeft > 0 || r.p.stopping.Load() {
+	if f == framedClose || r.unread() || r.p.stopping.Load() {
 		r.closing = true
 	}
-	keep := !p.fields.closes && (!p.http10 || p.fields.keepAlive) && r.bodyLeft == 0
+	keep := p.reusable(r)
 	body := r.buf.in[p.size:n]
+	r.tee.begin(p, r.buf.in[:p.size])
+	r.caching.judge(r, p)
+	if c := r.route.compression; c != nil && c.takes(r, p) {
+		return r.relayCompressed(e, p, n)
+	}
+	if p.fields.events && f != framedNone {
+		return r.relayEvents(e, p, n, f)
+	}
 	out := r.appendResponse(r.buf.out[:0], r.buf.in[:p.size], p, f)
 	r.buf.out = out
 	switch {
 	case f == framedNone:
 		if len(body) == 0 && !p.saysBody() {
 			r.letGo(e, keep)
+			r.caching.whole(r)
 		}
 		r.account()
 		return r.toClient(out)
@@ -219,6 +255,11 @@ func (r *request) deliver(e *epConn, p *response, n int) kind {
 		return r.relaySized(e, out, body, p.fields.length, keep)
 	}
 	return r.relayToEnd(e, out, body, f)
+}
+
+// reusable reports whether the endpoint's connection can serve again after the answer, if it has the whole request.
+func (p *response) reusable(r *request) bool {
+	return !p.fields.closes && (!p.http10 || p.fields.keepAlive) && !r.cutShort
 }
 
 // framing decides how the body goes to the client.
@@ -240,13 +281,6 @@ func (p *response) saysBody() bool {
 	return p.status == 204 && (p.fields.chunked || p.fields.length > 0)
 }
 
-func (r *request) toClient(b []byte) kind {
-	if r.c.send(b) != nil {
-		return clientGone // or so slow that it comes to the same
-	}
-	return success
-}
-
 // fromEndpoint reads the next piece of the answer's body; io.EOF is left to the caller.
 func (r *request) fromEndpoint(e *epConn, b []byte) (int, error) {
 	r.c.deadline.Store(r.c.listener.clock.after(r.route.cfg.Timeouts.Idle))
@@ -259,6 +293,7 @@ func (r *request) relaySized(e *epConn, out, body []byte, length int64, keep boo
 	take := min(int64(len(body)), length)
 	left := length - take
 	out = append(out, body[:take]...)
+	r.tee.add(body[:take])
 	r.buf.out = out
 	keep = keep && int64(len(body)) == take
 	buf := r.buf.in
@@ -270,12 +305,14 @@ func (r *request) relaySized(e *epConn, out, body []byte, length int64, keep boo
 	if left == 0 {
 		r.bytesOut = take
 		r.letGo(e, keep)
+		r.caching.whole(r)
 		r.account()
 		return r.toClient(out)
 	}
 	for n := int(take); ; out = buf[:n] {
 		if left == 0 {
 			r.letGo(e, keep)
+			r.caching.whole(r)
 		}
 		if k := r.toClient(out); k != success {
 			return k
@@ -290,29 +327,32 @@ func (r *request) relaySized(e *epConn, out, body []byte, length int64, keep boo
 			return r.endpointFailed(false)
 		}
 		left -= int64(n)
+		r.tee.add(buf[:n])
 	}
 }
 
 // relayToEnd relays a body that ends with the endpoint's connection: out holds the head and goes
 // first, body is what came with it.
 func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
-	bp := r.p.relays.Get().(*[]byte)
-	defer r.p.relays.Put(bp)
-	buf := *bp
-	if k := r.toClient(out); k != success {
-		return k
+	buf, large := r.buf.in, false
+	n := len(body)
+	r.tee.add(body)
+	if f == framedChunked {
+		out = appendChunk(out, body)
+	} else {
+		out = append(out, body...)
 	}
-	n := copy(buf[chunkLead:], body)
+	r.buf.out = out
 	for {
-		if n > 0 {
-			piece := buf[chunkLead : chunkLead+n]
-			if f == framedChunked {
-				piece = frameChunk(buf, n)
-			}
-			if k := r.toClient(piece); k != success {
-				return k
-			}
-			r.bytesOut += int64(n)
+		r.arrived(n, false)
+		if k := r.toClient(out); k != success {
+			return k
+		}
+		r.bytesOut += int64(n)
+		if len(out) >= len(r.buf.in)-chunkLead-chunkTail && !large {
+			bp := r.p.relays.Get().(*[]byte)
+			defer r.p.relays.Put(bp)
+			buf, large = *bp, true
 		}
 		var err error
 		n, err = r.fromEndpoint(e, buf[chunkLead:len(buf)-chunkTail])
@@ -321,6 +361,10 @@ func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
 		}
 		if err != nil {
 			return r.endpointFailed(false)
+		}
+		r.tee.add(buf[chunkLead : chunkLead+n])
+		if out = buf[chunkLead : chunkLead+n]; f == framedChunked {
+			out = frameChunk(buf, n)
 		}
 	}
 	r.ended(success)
@@ -334,7 +378,8 @@ func (r *request) relayToEnd(e *epConn, out, body []byte, f framing) kind {
 // so an event reaches the client when the endpoint sends it. A body that breaks off never gets its
 // last chunk.
 func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool) kind {
-	s := chunkScanner{unwrap: f == framedClose}
+	s := chunkScanner{unwrap: f == framedClose, takesReports: r.asked}
+	r.tee.addChunks(body)
 	n, done, ok := s.scan(body)
 	out = append(out, body[:n]...)
 	r.buf.out = out
@@ -346,6 +391,7 @@ func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool)
 			}
 		}
 		r.bytesOut = s.data
+		r.arrived(int(s.data), false)
 		if len(out) >= len(r.buf.in) && !large {
 			bp := r.p.relays.Get().(*[]byte)
 			defer r.p.relays.Put(bp)
@@ -355,16 +401,26 @@ func (r *request) relayChunks(e *epConn, out, body []byte, f framing, keep bool)
 		if err != nil {
 			return r.endpointFailed(false)
 		}
+		r.tee.addChunks(buf[:m])
 		n, done, ok = s.scan(buf[:m])
 		out = buf[:n]
 	}
 	if !ok {
 		return protocolError
 	}
+	r.hearTrailers(s.trailers)
+	if len(s.reports) > 0 {
+		r.takeTrailingReport(s.reports)
+	}
+	r.arrived(int(s.data), false)
 	r.letGo(e, keep && s.rest == 0)
+	r.caching.whole(r)
 	if f == framedChunked {
 		out = append(append(out, s.trailers...), "\r\n"...)
 	}
 	r.bytesOut = s.data
+	if !r.begun {
+		r.account()
+	}
 	return r.toClient(out)
 }

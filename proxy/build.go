@@ -37,11 +37,11 @@ func (p *Proxy) buildPools(cfg *config.Config, old *table) (pools []*pool) {
 		prev := old.pool(c.Name)
 		switch {
 		case prev == nil:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, options)})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, options), load: newLoad(c, nil)})
 		case reflect.DeepEqual(prev.Config(), c):
 			pools = append(pools, prev)
 		default:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, options)})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, options), load: newLoad(c, prev.load)})
 		}
 	}
 	return pools
@@ -74,6 +74,9 @@ func build(cfg *config.Config, pools []*pool, old *table, sum string) (t *table,
 	if cfg.Engine == config.EngineLoop && !haveLoops {
 		return nil, nil, errors.New("engine: loop needs Linux; want auto or goroutine")
 	}
+	if err := checkMemory(cfg.Memory); err != nil {
+		return nil, nil, err
+	}
 	t = &table{
 		cfg: cfg, digest: sum, generation: old.generation + 1, router: newRouter(cfg.Routes),
 		trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
@@ -97,6 +100,12 @@ func build(cfg *config.Config, pools []*pool, old *table, sum string) (t *table,
 			pl.set.Generation = before.Generation
 		}
 		t.pools = append(t.pools, pl)
+	}
+	if err := t.newTLSClients(old); err != nil {
+		return nil, nil, err
+	}
+	if err := t.newTLSServers(old); err != nil {
+		return nil, nil, err
 	}
 	for i, c := range cfg.Routes {
 		r, note, err := t.buildRoute(c, old)
@@ -132,6 +141,9 @@ func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 	return balancer.PoolOptions{
 		NewTransport: func(e *balancer.Endpoint) any { return p.newTransport(e) },
 		Probe:        probe,
+		Infer:        infer,
+		Dial:         tryDial,
+		Scrape:       p.scrape,
 		Spread:       time.Duration(endpoints) * probeSpread,
 		Resolve:      p.options.Resolve,
 		Health:       p.options.Health,
@@ -157,6 +169,7 @@ func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 	}
 	same := prev != nil && (over != nil) == (prev.overlay != nil) && reflect.DeepEqual(prev.cfg, c)
 	if same && t.keeps(prev) {
+		t.keepGate(prev, old)
 		return prev, "", nil
 	}
 	r, err := t.newRoute(c, weights, old)
@@ -177,6 +190,9 @@ func (t *table) keeps(r *route) bool {
 			return false
 		}
 	}
+	if r.mirror != nil && !r.mirror.of(t) {
+		return false
+	}
 	t.count(r.none)
 	for _, v := range r.variants {
 		t.count(v)
@@ -190,12 +206,24 @@ func (t *table) count(v *variant) { t.live[variantKey{v.route, v.pool}] = v.live
 // newRoute makes a route of t with these weights. Figures come from old; where the weights are as
 // before, so does what was counted since they last changed.
 func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (*route, error) {
-	r := &route{cfg: c, fallback: -1}
-	if prev := old.route(c.Name); prev != nil {
-		r.retry, r.limit = newRetrying(c.Retry, prev.retry.live), newLimited(c.RateLimit, prev.limit)
-	} else {
-		r.retry, r.limit = newRetrying(c.Retry, nil), newLimited(c.RateLimit, nil)
+	r := &route{cfg: c, fallback: -1, inspect: inspects(c)}
+	prev := old.route(c.Name)
+	if prev == nil {
+		prev = &route{}
 	}
+	r.retry, r.limit = newRetrying(c.Retry, prev.retry.live), newLimited(c.RateLimit, prev.limit)
+	r.hedge, r.trial = newHedging(c.Hedge, prev.hedge), prev.trial
+	r.tunnels = newTunnels(c.WebSocket, prev.tunnels)
+	var err error
+	if r.gate, err = t.newGate(c, old); err != nil {
+		return nil, err
+	}
+	r.compression = newCompression(c.Compress, prev.compression)
+	r.edits = newEdits(c, r.compression)
+	if m := c.Mirror; m != nil && t.pool(m.Pool) == nil {
+		return nil, fmt.Errorf("routes.%s.mirror.pool: unknown pool %q", c.Name, m.Pool)
+	}
+	r.permits, r.cache, r.mirror = newPermits(c, prev.permits), newCached(c, prev.cache), t.newMirror(c.Mirror, prev.mirror)
 	if c.Limits.Body != nil {
 		r.bodyLimit = *c.Limits.Body
 	}
@@ -206,10 +234,24 @@ func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (
 			return nil, fmt.Errorf("routes.%s.split: unknown pool %q", c.Name, w.Pool)
 		}
 		variants = append(variants, balancer.Variant{Pool: pl.Pool, Weight: w.Weight})
-		r.variants = append(r.variants, t.variant(c.Name, pl.Pool, old))
+		v := t.variant(c.Name, pl.Pool, old)
+		v.load, v.heads = pl.load, newHeads(c.Hedge, prev, w.Pool)
+		if h := pl.Config().Hash; h != nil {
+			v.alike = sourceOf(h.Key)
+			if h.Key.Kind == config.AffinityJSON {
+				r.inspect = maxInspected
+			}
+		}
+		of := pl.Config()
+		v.asks = of.AsksForLoad()
+		r.variants = append(r.variants, v)
 		if c.Affinity != nil && c.Affinity.Fallback == w.Pool {
 			r.fallback = i
 		}
+	}
+	r.asks = askingOf(r.variants)
+	if a := c.Affinity; a != nil {
+		r.subject = subjectOf(a)
 	}
 	r.none = t.variant(c.Name, nil, old)
 	if prev := old.route(c.Name); prev != nil {
@@ -255,9 +297,11 @@ func (r *route) salt() string {
 func (r *route) divide(variants []balancer.Variant, before *balancer.Split, counts *choices) {
 	r.split = balancer.NewSplit(r.salt(), variants, before)
 	r.counts = counts
-	if counts == nil || !sameWeights(before, r.split) {
+	same := counts != nil && sameWeights(before, r.split)
+	if !same {
 		r.counts = &choices{byVariant: make([]atomic.Uint64, len(variants))}
 	}
+	r.trial = r.trial.under(r.split, same)
 }
 
 // at returns the route at other weights, which are in the order of its variants.
@@ -282,6 +326,7 @@ func (t *table) variant(route string, pl *balancer.Pool, old *table) *variant {
 	if v.live = old.live[variantKey{v.route, v.pool}]; v.live == nil {
 		v.live = new(variantLive)
 		v.live.window.Tick(time.Now()) // rates count from here
+		v.live.streams.recent.Tick(time.Now())
 	}
 	t.count(v)
 	return v

@@ -1,6 +1,9 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // chunkScanner follows the chunked framing of an answer while its bytes pass by (RFC 9112, 7.1). It
 // is strict: sizes are hex digits, lines end in CRLF, nothing stands between data and CRLF. What it
@@ -9,14 +12,17 @@ type chunkScanner struct {
 	// unwrap takes the framing away and leaves the data, for clients that do not know chunks.
 	unwrap bool
 
-	state    chunkState
-	left     uint64 // of the chunk's data
-	digits   int
-	line     int // bytes of the present size line or of all trailers
-	data     int64
-	trailers []byte // lines that may go on, each with its CRLF
-	field    []byte // the trailer line being read
-	rest     int    // bytes behind the end of the body: they belong to nobody
+	state  chunkState
+	left   uint64 // of the chunk's data
+	digits int
+	line   int // bytes of the present size line or of all trailers
+	data   int64
+	// takesReports keeps reports of load from who gets the trailers: they are in reports.
+	takesReports bool
+	reports      []byte
+	trailers     []byte // lines that may go on, each with its CRLF
+	field        []byte // the trailer line being read
+	rest         int    // bytes behind the end of the body: they belong to nobody
 }
 
 type chunkState uint8
@@ -175,6 +181,38 @@ func (s *chunkScanner) keepTrailer(line []byte) bool {
 	if protected(name) || equalFold(name, "trailer") || equalFold(name, "connection") || equalFold(name, "x-weir-variant") {
 		return true
 	}
+	if s.takesReports && isReport(name) {
+		s.reports = append(s.reports, line...)
+		return true
+	}
 	s.trailers = append(s.trailers, line...)
 	return true
+}
+
+// A chunk's size stands in front of its data in the same buffer: room for 8 hex digits and CRLF, and
+// behind the data for CRLF and the last chunk.
+const (
+	chunkLead = 10
+	chunkTail = 2 + 5
+)
+
+// frameChunk makes a chunk of the n bytes at b[chunkLead:]; it starts somewhere in the lead, so the
+// size needs no padding.
+func frameChunk(b []byte, n int) []byte {
+	var size [8]byte
+	digits := strconv.AppendUint(size[:0], uint64(n), 16)
+	from := chunkLead - 2 - len(digits)
+	copy(b[from:], digits)
+	copy(b[chunkLead-2:], "\r\n")
+	copy(b[chunkLead+n:], "\r\n")
+	return b[from : chunkLead+n+2]
+}
+
+// appendChunk appends data as a chunk; none where there is no data, which would be the last one.
+func appendChunk(b, data []byte) []byte {
+	if len(data) == 0 {
+		return b
+	}
+	b = append(strconv.AppendInt(b, int64(len(data)), 16), "\r\n"...)
+	return append(append(b, data...), "\r\n"...)
 }

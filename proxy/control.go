@@ -42,6 +42,10 @@ func (r *route) weigh(weights map[string]float64) ([]config.Variant, error) {
 	refuse := func(format string, args ...any) error {
 		return &ControlError{Status: 422, Code: "invalid_weights", Message: fmt.Sprintf("route "+r.cfg.Name+": "+format, args...)}
 	}
+	if len(r.cfg.Split) == 0 {
+		return nil, &ControlError{Status: 409, Code: "no_split",
+			Message: "route " + r.cfg.Name + " answers by itself and has no variants, so that there are no weights to set"}
+	}
 	var names []string
 	for _, v := range r.cfg.Split {
 		names = append(names, v.Pool)

@@ -26,37 +26,52 @@ func costEndpoint(tb testing.TB, answer string) string {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				buf, n, reply := make([]byte, 4096), 0, []byte(answer)
-				for {
-					m, err := c.Read(buf[n:])
-					if err != nil {
-						return
-					}
-					n += m
-					if end := bytes.Index(buf[:n], []byte("\r\n\r\n")); end < 0 || n < end+4+40 {
-						continue
-					}
-					n = 0
-					if _, err := c.Write(reply); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
+	go costServe(ln, answer)
 	return ln.Addr().String()
+}
+
+// costServe is costEndpoint's loop on a listener. It returns when that is closed.
+func costServe(ln net.Listener, answer string) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			buf, n, reply := make([]byte, 4096), 0, []byte(answer)
+			for {
+				m, err := c.Read(buf[n:])
+				if err != nil {
+					return
+				}
+				n += m
+				if end := bytes.Index(buf[:n], []byte("\r\n\r\n")); end < 0 || n < end+4+40 {
+					continue
+				}
+				n = 0
+				if _, err := c.Write(reply); err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // costProxy is weir with everything that is on by default, affinity and the access log.
 func costProxy(tb testing.TB, endpoints ...string) (*Proxy, *SocketOps) {
+	return changedProxy(tb, func(*config.Route) {}, endpoints...)
+}
+
+// changedProxy is costProxy whose route is changed.
+func changedProxy(tb testing.TB, change func(*config.Route), endpoints ...string) (*Proxy, *SocketOps) {
+	tb.Helper()
+	return changedConfigProxy(tb, func(c *config.Config) { change(&c.Routes[0]) }, endpoints...)
+}
+
+// changedConfigProxy is costProxy whose configuration is changed.
+func changedConfigProxy(tb testing.TB, change func(*config.Config), endpoints ...string) (*Proxy, *SocketOps) {
+	tb.Helper()
 	yaml := "engine: " + enginetest.Name() + "\nlisteners: [{address: \"127.0.0.1:0\"}]\npools:\n"
 	split := ""
 	for i, e := range endpoints {
@@ -68,6 +83,7 @@ func costProxy(tb testing.TB, endpoints ...string) (*Proxy, *SocketOps) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	change(cfg)
 	ops := &SocketOps{}
 	access := telemetry.NewAccessLog(io.Discard, 0)
 	p := New(Options{Ops: ops, AccessLog: access})
@@ -88,13 +104,19 @@ func costProxy(tb testing.TB, endpoints ...string) (*Proxy, *SocketOps) {
 
 // roundTrips returns a function that sends one request and reads its answer over one connection.
 func roundTrips(tb testing.TB, p *Proxy, body string) func() {
+	return tripsOf(tb, p, []byte(costRequest), body)
+}
+
+// tripsOf is roundTrips of another request.
+func tripsOf(tb testing.TB, p *Proxy, request []byte, body string) func() {
+	tb.Helper()
 	c, err := net.Dial("tcp", p.Addrs()[0].String())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = c.Close() })
 	buf := make([]byte, 64<<10)
-	request, end := []byte(costRequest), []byte(body)
+	end := []byte(body)
 	return func() {
 		if _, err := c.Write(request); err != nil {
 			tb.Fatal(err)

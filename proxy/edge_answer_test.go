@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -130,7 +129,7 @@ func TestEdgeEarlyResponse(t *testing.T) {
 						s.send(response)
 						switch how {
 						case "closing":
-							s.Conn.(*net.TCPConn).CloseWrite()
+							s.Conn.(interface{ CloseWrite() error }).CloseWrite()
 							io.Copy(io.Discard, s.br)
 						case "reading nothing":
 							<-answered

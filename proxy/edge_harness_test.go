@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,9 +34,11 @@ type setup struct {
 	pool      string   // lines of the pool
 	route     string   // lines of the only route, which matches everything
 	top       string   // top-level lines
+	address   string   // of the listener; "": 127.0.0.1:0
 	log       io.Writer
 	options   func(*proxy.Options)
-	blocks    bool // the test itself blocks event loops
+	blocks    bool                 // the test itself blocks event loops
+	change    func(*config.Config) // what the lines do not say
 }
 
 // running is a proxy that serves.
@@ -49,6 +52,13 @@ type running struct {
 // start runs a proxy until the end of the test.
 func start(t testing.TB, s setup) *running {
 	t.Helper()
+	if overTLS != nil {
+		s.listener += fmt.Sprintf("\ntls:\n  certificates: [%s]\n", overTLS.pair("server"))
+		s.pool += "\n" + overTLS.trusting("")
+	}
+	if overUnix && s.address == "" {
+		s.address = "unix:" + backendtest.SocketPath(t)
+	}
 	logs := &lockedBuffer{}
 	r := &running{yaml: s.render(), logs: logs}
 	log, _, err := telemetry.NewLogger("debug", logs)
@@ -64,7 +74,11 @@ func start(t testing.TB, s setup) *running {
 		s.options(&o)
 	}
 	r.Proxy = proxy.New(o)
-	if _, _, err := r.Apply(parse(t, r.yaml)); err != nil {
+	cfg := parse(t, r.yaml)
+	if s.change != nil {
+		s.change(cfg)
+	}
+	if _, _, err := r.Apply(cfg); err != nil {
 		t.Fatalf("Apply: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,8 +131,12 @@ func (s *setup) render() string {
 	for i, e := range s.endpoints {
 		quoted[i] = fmt.Sprintf("%q", e)
 	}
+	address := s.address
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "engine: %s\nlisteners:\n  - address: \"127.0.0.1:0\"\n%s", enginetest.Name(), indented(s.listener))
+	fmt.Fprintf(&b, "engine: %s\nlisteners:\n  - address: %q\n%s", enginetest.Name(), address, indented(s.listener))
 	fmt.Fprintf(&b, "log: {access: {output: \"off\"}}\n%s\n", s.top)
 	fmt.Fprintf(&b, "pools:\n  blue:\n    endpoints: [%s]\n    probe: off\n    policy: round_robin\n%s", strings.Join(quoted, ", "), indented(s.pool))
 	fmt.Fprintf(&b, "routes:\n  - name: all\n    split: {blue: 1}\n%s", indented(s.route))
@@ -138,11 +156,27 @@ type client struct {
 	t testing.TB
 }
 
+// connect makes a connection to HOST:PORT, or to a Unix socket at unix:PATH.
+func connect(addr string) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return net.Dial("unix", path)
+	}
+	return net.Dial("tcp", addr)
+}
+
 func (r *running) dial(t testing.TB) *client {
 	t.Helper()
-	nc, err := net.Dial("tcp", r.addr)
+	nc, err := connect(r.addr)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if overTLS != nil {
+		c := tls.Client(nc, overTLS.client())
+		_ = c.SetDeadline(time.Now().Add(patience))
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		nc = c
 	}
 	t.Cleanup(func() { nc.Close() })
 	return &client{newWire(nc), t}
@@ -221,6 +255,14 @@ type served struct {
 // newEndpoint runs script for each connection and closes the connection when it returns. A
 // malformed request from weir fails the test.
 func newEndpoint(t testing.TB, script func(*served)) *endpoint {
+	if overTLS != nil {
+		return newTLSEndpoint(t, overTLS.server(), script)
+	}
+	return newEndpointOver(t, func(nc net.Conn) net.Conn { return nc }, script)
+}
+
+// newEndpointOver is newEndpoint for what over makes of a connection.
+func newEndpointOver(t testing.TB, over func(net.Conn) net.Conn, script func(*served)) *endpoint {
 	ep := &endpoint{}
 	t.Cleanup(func() {
 		ep.mu.Lock()
@@ -229,14 +271,21 @@ func newEndpoint(t testing.TB, script func(*served)) *endpoint {
 			t.Errorf("weir sent to the endpoint: %v", err)
 		}
 	})
-	ep.addr = backendtest.Raw(t, func(nc net.Conn) {
+	listen := backendtest.Raw
+	if overUnix {
+		listen = backendtest.RawUnix
+	}
+	ep.addr = listen(t, func(nc net.Conn) {
 		ep.mu.Lock()
 		ep.conns++
 		ep.open++
-		s := &served{wire: newWire(nc), ep: ep, n: ep.conns}
+		s := &served{wire: newWire(over(nc)), ep: ep, n: ep.conns}
 		ep.mu.Unlock()
 		script(s)
 		s.setPartial(false)
+		if c, ok := s.Conn.(*tls.Conn); ok {
+			_ = c.Close() // which says that this is the end
+		}
 		ep.mu.Lock()
 		ep.open--
 		ep.mu.Unlock()

@@ -130,9 +130,9 @@ func TestEdgeRequestLine(t *testing.T) {
 		{"GET / http/1.1" + host, version},
 		{"GET / HTTPS/1.1" + host, version},
 		{"GET / ICY" + host, version},
-		{"GET /", version}, // HTTP/0.9
-		{"PRI * HTTP/2.0", version},
-		{"get / HTTP/1.1" + host, []int{200}}, // methods are case-sensitive tokens
+		{"GET /", version},                     // HTTP/0.9
+		{"PRI * HTTP/2.0\r\nHost: h", version}, // without a field it is the beginning of HTTP/2
+		{"get / HTTP/1.1" + host, []int{200}},  // methods are case-sensitive tokens
 		{"PURGE / HTTP/1.1" + host, []int{200}},
 		{"\r\nGET / HTTP/1.1" + host, []int{200}}, // RFC 9112, 2.2: an empty line before it is ignored
 	})

@@ -43,6 +43,7 @@ func sickAndWell(t *testing.T, b backendtest.Behaviour) (sick, well *backendtest
 func TestEdgeRetry(t *testing.T) {
 	reset, hang := backendtest.Behaviour{Fault: backendtest.FaultResetBeforeHead}, backendtest.Behaviour{Fault: backendtest.FaultHangBeforeHead}
 	closes := backendtest.Behaviour{Fault: backendtest.FaultCloseBeforeHead}
+	garbage := backendtest.Behaviour{Raw: []byte("SSH-2.0-OpenSSH\r\n")}
 	busy := backendtest.Behaviour{Status: 503, Body: []byte("busy")}
 	large, huge := strings.Repeat("0123456789abcdef", 7_000), strings.Repeat("0123456789abcdef", 70_000)
 	get := "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -72,6 +73,9 @@ func TestEdgeRetry(t *testing.T) {
 		{"POST, status", "{on: [5xx]}", busy, post("/x", "x", false), 503},
 		{"GET, timeout", "{on: [timeout]}", hang, get, 200},
 		{"GET, timeout, not asked for", "", hang, get, 504},
+		{"GET, not HTTP", "{on: [protocol]}", garbage, get, 200},
+		{"predict, not HTTP", "{on: [protocol]}", garbage, post("/predict", large, false), 200},
+		{"GET, not HTTP, not asked for", "", garbage, get, 502},
 		{"predict, timeout", "{on: [timeout]}", hang, post("/predict", large, true), 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,7 +128,7 @@ func TestEdgeRetry(t *testing.T) {
 
 // TestEdgeRetryConnect: nothing has reached an endpoint, so any request, of any size, may be sent to another.
 func TestEdgeRetryConnect(t *testing.T) {
-	well := backendtest.NewServer(t, backendtest.Behaviour{Echo: true})
+	well := backendtest.NewServer(t, backendtest.Behaviour{})
 	r := start(t, setup{endpoints: []string{backendtest.Refused(t), well.Addr()}, pool: "outlier: off\n"})
 	body := strings.Repeat("b", 1<<20)
 	for _, request := range []string{post("/x", "small", false), post("/x", body, false), post("/x", body, true), "DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"} {
@@ -193,6 +197,23 @@ func TestEdgeRetryAfter(t *testing.T) {
 		if m := r.dial(t).get("/"); m.status() != c.status || time.Since(began) < c.atLeast {
 			t.Errorf("Retry-After %s within %s: %s after %v", c.after, c.timeout, m.start, time.Since(began))
 		}
+	}
+}
+
+// TestEdgeRetryAfterAtAll: where every endpoint wants to be left alone for longer than there is time, the client is
+// told so, once all were asked.
+func TestEdgeRetryAfterAtAll(t *testing.T) {
+	busy := backendtest.Behaviour{Status: 503, Body: []byte("busy"), Header: []backendtest.Field{{Name: "Retry-After", Value: "30"}}}
+	a, b := backendtest.NewServer(t, busy), backendtest.NewServer(t, busy)
+	r := start(t, setup{endpoints: []string{a.Addr(), b.Addr()}, route: "timeouts: {total: 2s, attempt: 1s}\nretry: {attempts: 4, on: [\"503\"], backoff: 0s}\n", pool: "outlier: off\n"})
+	const requests = 5
+	for range requests {
+		if m := r.dial(t).get("/"); m.status() != 503 || m.get("Retry-After") != "30" {
+			t.Errorf("%s %s", m.start, m.body)
+		}
+	}
+	if a, b := a.Counts().Requests, b.Counts().Requests; a != requests || b != requests {
+		t.Errorf("%d and %d attempts of %d requests, want one each", a, b, requests)
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -23,6 +22,8 @@ type engines struct {
 	p     *Proxy
 	count int // of loops
 
+	departures *departures
+
 	mu     sync.Mutex
 	loops  []*loop
 	failed error // why there are none
@@ -37,7 +38,7 @@ func newEngines(p *Proxy, count int) *engines {
 	if count <= 0 {
 		count = runtime.GOMAXPROCS(0)
 	}
-	return &engines{p: p, count: count, dog: watchdog{patience: 1}}
+	return &engines{p: p, count: count, dog: watchdog{patience: 1}, departures: newDepartures()}
 }
 
 // lanes is how many lanes connections to endpoints have: one for goroutines, one for each loop.
@@ -112,6 +113,19 @@ func (g *engines) stop() {
 	for _, l := range loops {
 		l.end()
 	}
+	g.departures.end()
+}
+
+// tell has ended called when the peer of d has ended its side; false where nobody can tell, and the watch has to ask.
+func (g *engines) tell(d descriptor, ended func(hard bool)) bool {
+	switch d := d.(type) {
+	case *netConn:
+		return g.departures.add(d, ended)
+	case teller:
+		d.tell(ended)
+		return true
+	}
+	return false
 }
 
 // take accepts a connection and has the engine in force serve it.
@@ -137,7 +151,7 @@ func (l *listener) takeForLoop(loops []*loop) error {
 	}
 	l.p.connections.Add(1)
 	lp.clients.Add(1)
-	if !lp.post(func() { l.welcome(lp, fd, from.Addr()) }) { // weir is ending
+	if !lp.post(func() { l.welcome(lp, fd, from) }) { // weir is ending
 		_ = unix.Close(fd)
 		lp.clients.Add(-1)
 		l.gone()
@@ -146,7 +160,7 @@ func (l *listener) takeForLoop(loops []*loop) error {
 }
 
 // welcome makes fd a connection of lp, which calls it. It waits for its first byte.
-func (l *listener) welcome(lp *loop, fd int, peer netip.Addr) {
+func (l *listener) welcome(lp *loop, fd int, peer netip.AddrPort) {
 	d, err := lp.adopt(fd)
 	if err != nil {
 		_ = unix.Close(fd)
@@ -170,7 +184,7 @@ type rawListener struct {
 }
 
 // openRaw also sets on the listener what the connections that are accepted from it are to have.
-func openRaw(ln *net.TCPListener) (r rawListener, err error) {
+func openRaw(ln listening) (r rawListener, err error) {
 	if r.file, err = duplicate(ln); err != nil {
 		return r, err
 	}

@@ -7,4 +7,10 @@ import (
 	"weir/proxy/enginetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(m.Run)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(exposeVariable) != "" {
+		expose()
+		return
+	}
+	os.Exit(enginetest.Run(m.Run))
+}

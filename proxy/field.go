@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"strings"
 	"unsafe"
+
+	orca "weir/backend/load"
+	"weir/proxy/grpc"
 )
 
 // span is a part of a head: [from, to).
@@ -30,6 +32,8 @@ type fields struct {
 	coded          bool // in another way than just chunked
 	closes         bool // Connection: close
 	keepAlive      bool // Connection: keep-alive
+	upgrades       bool // Connection: upgrade
+	websocket      bool // Upgrade: websocket, perhaps among others
 	expect         span
 	host           span
 	requestID      span
@@ -38,9 +42,20 @@ type fields struct {
 	fhost          span // X-Forwarded-Host
 	forwarded      int  // how many X-Forwarded-For there are
 	firstForwarded span // the first of them
+	certs          bool // X-Forwarded-Client-Cert
+	timeout        span // X-Request-Timeout, the first; it goes on
 	trailer        bool // there is a Trailer
-	nominated      [maxDrops]span
-	nnominated     int
+	events         bool // an answer is an event stream
+	grpc           bool // Content-Type is that of gRPC
+	grpcTimeout    span // grpc-timeout; it goes on
+	grpcStatus     span // grpc-status of an answer without trailers; it goes on
+	loadFormat     bool // a client asks for endpoint-load-metrics
+	load           span // endpoint-load-metrics of an answer
+	loadBinary     span // endpoint-load-metrics-bin
+	// takesReports says that load and loadBinary do not go on. Who reads an answer's head sets it.
+	takesReports bool
+	nominated    [maxDrops]span
+	nnominated   int
 }
 
 // problem is what makes a head unacceptable; "" when nothing does.
@@ -77,8 +92,10 @@ func (f *fields) read(b []byte, at, end int, from side) problem {
 // pass walks the lines once; the first nominated of f.nominated are known from an earlier pass.
 func (f *fields) pass(b []byte, at, end int, from side, nominated int) problem {
 	f.ndrops, f.bare, f.nnominated = 0, false, 0
-	f.length, f.chunked, f.coded, f.closes, f.keepAlive, f.forwarded, f.trailer = -1, false, false, false, false, 0, false
-	f.expect, f.host, f.requestID, f.traceparent, f.proto, f.fhost = span{}, span{}, span{}, span{}, span{}, span{}
+	f.length, f.chunked, f.coded, f.closes, f.keepAlive, f.forwarded, f.trailer, f.events, f.grpc = -1, false, false, false, false, 0, false, false, false
+	f.upgrades, f.websocket, f.certs = false, false, false
+	f.expect, f.host, f.requestID, f.traceparent, f.proto, f.fhost, f.timeout = span{}, span{}, span{}, span{}, span{}, span{}, span{}
+	f.grpcTimeout, f.grpcStatus, f.load, f.loadBinary, f.loadFormat = span{}, span{}, span{}, span{}, false
 	for count := 0; at < end; count++ {
 		if count == maxFields {
 			return tooMany
@@ -153,8 +170,8 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 	case 7:
 		if equalFold(name, "trailer") {
 			f.trailer, drop = true, true
-		} else {
-			drop = equalFold(name, "upgrade")
+		} else if equalFold(name, "upgrade") {
+			f.websocket, drop = f.websocket || lists(b[colon+1:stop], "websocket"), true
 		}
 	case 9:
 		drop = from == fromClient && equalFold(name, "x-real-ip")
@@ -166,10 +183,23 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 	case 11:
 		if from == fromClient && equalFold(name, "traceparent") {
 			f.traceparent, drop = trim(b, colon+1, stop), true
+		} else if from == fromEndpoint && equalFold(name, "grpc-status") {
+			f.grpcStatus = trim(b, colon+1, stop)
 		}
 	case 12:
-		if equalFold(name, "x-request-id") {
+		switch {
+		case equalFold(name, "x-request-id"):
 			f.requestID, drop = trim(b, colon+1, stop), true
+		case equalFold(name, "content-type"):
+			kind := trim(b, colon+1, stop).in(b)
+			f.grpc = grpc.IsContentType(kind)
+			f.events = from == fromEndpoint && isEvents(kind)
+		case from == fromClient:
+			if equalFold(name, "grpc-timeout") {
+				f.grpcTimeout = trim(b, colon+1, stop)
+			}
+		default:
+			drop = equalFold(name, "x-weir-cache")
 		}
 	case 14:
 		if equalFold(name, "content-length") {
@@ -197,11 +227,26 @@ func (f *fields) field(b []byte, at, colon, stop int, from side) (drop bool, p p
 		}
 		if from == fromClient && equalFold(name, "x-forwarded-proto") {
 			f.proto, drop = trim(b, colon+1, stop), true
+		} else if from == fromClient && f.timeout == (span{}) && equalFold(name, "x-request-timeout") {
+			f.timeout = trim(b, colon+1, stop)
 		}
 	case 18:
 		drop = equalFold(name, "proxy-authenticate")
 	case 19:
 		drop = equalFold(name, "proxy-authorization")
+	case len(xfcc):
+		drop = from == fromClient && equalFold(name, xfcc)
+		f.certs = f.certs || drop
+	case len(orca.ResponseHeader):
+		if f.takesReports && equalFold(name, orca.ResponseHeader) {
+			f.load, drop = trim(b, colon+1, stop), true
+		}
+	case len(orca.BinaryResponseHeader):
+		if f.takesReports && equalFold(name, orca.BinaryResponseHeader) {
+			f.loadBinary, drop = trim(b, colon+1, stop), true
+		}
+	case len(orca.RequestHeader):
+		f.loadFormat = f.loadFormat || equalFold(name, orca.RequestHeader)
 	}
 	return drop, ""
 }
@@ -213,6 +258,22 @@ func (f *fields) contentLength(v []byte) problem {
 	}
 	f.length = n
 	return ""
+}
+
+// isEvents reports whether a content type is that of server-sent events.
+func isEvents(v []byte) bool {
+	kind, _, _ := bytes.Cut(v, []byte(";"))
+	return equalFold(bytes.TrimSpace(kind), "text/event-stream")
+}
+
+// lists reports whether word, in lower case, is in a list of them.
+func lists(list []byte, word string) bool {
+	for one := range bytes.SplitSeq(list, []byte(",")) {
+		if equalFold(bytes.TrimSpace(one), word) {
+			return true
+		}
+	}
+	return false
 }
 
 // connection reads the options of a Connection field and notes the fields it names.
@@ -230,6 +291,8 @@ func (f *fields) connection(b []byte, v span) problem {
 			f.closes = true
 		case equalFold(opt, "keep-alive"):
 			f.keepAlive = true
+		case equalFold(opt, "upgrade"):
+			f.upgrades = true
 		case protected(opt):
 		case f.nnominated == len(f.nominated):
 			return tooManyDrop
@@ -271,6 +334,8 @@ func protected(name []byte) bool {
 		return equalFold(name, "x-forwarded-host") || equalFold(name, "content-encoding")
 	case 17:
 		return equalFold(name, "transfer-encoding") || equalFold(name, "x-forwarded-proto")
+	case len(xfcc):
+		return equalFold(name, xfcc)
 	}
 	return false
 }
@@ -299,23 +364,6 @@ func (f *fields) appendLines(dst, b []byte, at, end int) []byte {
 		at = next
 	}
 	return dst
-}
-
-// lookup returns the value of the first field called name (in any case) among the lines of head;
-// nil when there is none.
-func lookup(head []byte, name string) []byte {
-	for len(head) > 0 {
-		line := head
-		if nl := bytes.IndexByte(head, '\n'); nl >= 0 {
-			line, head = head[:nl], head[nl+1:]
-		} else {
-			head = nil
-		}
-		if len(line) > len(name) && line[len(name)] == ':' && strings.EqualFold(unsafeString(line[:len(name)]), name) {
-			return bytes.TrimSpace(line[len(name)+1:])
-		}
-	}
-	return nil
 }
 
 // trim is b[from:to] without the spaces and tabs around it.
@@ -376,3 +424,6 @@ var tokenByte = func() (t [256]bool) {
 
 // unsafeString is b as a string, for calls that only look at it.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// unsafeBytes is s as bytes, for those who only look at them.
+func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -9,7 +9,7 @@ import (
 // they came, less what concerns only this hop, then what weir vouches for.
 func (r *request) appendHead(b []byte) []byte {
 	b = append(append(b, r.head.Method()...), ' ')
-	b = append(append(b, r.target...), " HTTP/1.1\r\n"...)
+	b = append(append(b, r.sentTarget()...), " HTTP/1.1\r\n"...)
 	from := len(b)
 	b = r.fields.appendKept(b, r.raw, 0, headerEnd(r.raw))
 	host := r.fields.host.in(r.raw)
@@ -19,18 +19,30 @@ func (r *request) appendHead(b []byte) []byte {
 		b = appendField(b, "Host: ", r.authority)
 	case len(host) == 0: // HTTP/1.0
 		b = removeField(b, from, "host")
-		b = append(append(append(b, "Host: "...), r.c.local().String()...), "\r\n"...)
+		b = append(append(append(b, "Host: "...), r.c.localHost()...), "\r\n"...)
 	}
 	b = r.appendFraming(b)
+	if r.upgrade {
+		b = append(b, upgradeFields...)
+	}
 	b = r.appendForwarded(b, host)
 	b = appendField(b, "X-Request-ID: ", r.id)
 	b = appendField(b, "traceparent: ", r.trace)
+	if r.time.form != noTime {
+		b = r.appendTimeout(b, from)
+	}
+	if r.asked = false; r.route.asks != asksNone {
+		b = r.appendAsk(b, from)
+	}
+	if d := r.route.edits; d != nil {
+		b = d.request(r, b, from)
+	}
 	return append(b, "\r\n"...)
 }
 
 func (r *request) appendFraming(b []byte) []byte {
 	switch {
-	case r.fields.chunked:
+	case r.fields.chunked && r.fields.length < 0: // it has a length where gather has read it whole
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 		if r.fields.trailer {
 			b = appendField(b, "Trailer: ", lookup(r.raw, "trailer"))
@@ -56,8 +68,8 @@ func (r *request) appendForwarded(b, host []byte) []byte {
 	b = append(append(b, r.c.ip...), "\r\nX-Forwarded-Proto: "...)
 	if p := r.fields.proto.in(r.raw); trusted && len(p) > 0 {
 		b = append(b, p...)
-	} else {
-		b = append(b, "http"...)
+	} else if b = append(b, "http"...); r.c.secure {
+		b = append(b, 's')
 	}
 	if f := r.fields.fhost.in(r.raw); trusted && len(f) > 0 {
 		host = f
@@ -66,6 +78,11 @@ func (r *request) appendForwarded(b, host []byte) []byte {
 	if len(host) > 0 {
 		b = appendField(b, "X-Forwarded-Host: ", host)
 	}
+	if id := r.c.identity; id != nil {
+		b = append(b, id.field...)
+	} else if trusted && r.fields.certs {
+		b = appendNamed(b, r.raw, xfcc)
+	}
 	return appendField(b, "X-Real-IP: ", r.clientText())
 }
 
@@ -73,28 +90,16 @@ func appendField(b []byte, name string, value []byte) []byte {
 	return append(append(append(b, name...), value...), "\r\n"...)
 }
 
-// removeField takes every line called name (lower case) out of the lines b[from:].
-func removeField(b []byte, from int, name string) []byte {
-	for at := from; at < len(b); {
-		next := at + bytes.IndexByte(b[at:], '\n') + 1
-		if next-at > len(name) && b[at+len(name)] == ':' && equalFold(b[at:at+len(name)], name) {
-			b = append(b[:at], b[next:]...)
-			continue
-		}
-		at = next
-	}
-	return b
-}
-
 // response is the head of an answer, as the endpoint sent it.
 type response struct {
 	fields fields
 	status int
 	http10 bool
-	line   span // status code and reason
-	at     int  // where the header lines begin
-	end    int  // and end, without the empty line
-	size   int  // of the whole head
+	line   span   // status code and reason
+	at     int    // where the header lines begin
+	end    int    // and end, without the empty line
+	size   int    // of the whole head
+	coding coding // that weir sends the body in
 }
 
 // headLen is the length of the head that b begins with, empty line included; 0 when b does not hold
@@ -182,7 +187,12 @@ func (p *response) bodiless(isHead bool) bool {
 // appendResponse appends the head that goes to the client. framing says how the body will be sent.
 func (r *request) appendResponse(b, head []byte, p *response, framing framing) []byte {
 	b = p.appendStatus(b, head)
+	from := len(b)
 	b = p.fields.appendKept(b, head, p.at, p.end)
+	if d := r.route.edits; d != nil {
+		b = d.response(r, b, from)
+	}
+	b = r.removeCORS(b, from)
 	switch {
 	case framing == framedChunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -210,8 +220,14 @@ func (r *request) appendOwn(b []byte) []byte {
 	if r.variant != nil {
 		b = append(b, r.variant.header...)
 	}
+	b = r.appendCORS(b)
 	b = appendField(b, "X-Request-ID: ", r.id)
+	if g := r.caching; g != nil {
+		b = append(b, cacheFields[g.result]...)
+	}
 	switch {
+	case r.status == 101:
+		b = append(b, upgradeFields...)
 	case r.closing:
 		b = append(b, "Connection: close\r\n"...)
 	case r.http10:

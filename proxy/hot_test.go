@@ -46,6 +46,9 @@ func aRequest(tb testing.TB, target, lines string, a *config.Affinity, trusted .
 
 func aRoute(a *config.Affinity) *route {
 	r := &route{cfg: config.Route{Name: "predict", Affinity: a}, fallback: -1}
+	if a != nil {
+		r.subject = subjectOf(a)
+	}
 	var variants []balancer.Variant
 	for i, name := range []string{"blue", "green"} {
 		pool := balancer.NewPool(config.Pool{Name: name, Endpoints: []config.Endpoint{{Address: "127.0.0.1:1", Weight: 1}}}, nil, balancer.PoolOptions{})
@@ -117,8 +120,8 @@ func hotSteps(tb testing.TB) map[string]func() {
 	host := []byte("ml-api.production.example.com:8080")
 	steps["valid_host"] = func() { validHost(host) }
 	live := new(variantLive)
-	live.observe(2, 200, time.Millisecond)
-	steps["observe"] = func() { live.observe(2, 200, time.Millisecond) }
+	live.observe(2, 200, false, time.Millisecond)
+	steps["observe"] = func() { live.observe(2, 200, false, time.Millisecond) }
 	return steps
 }
 

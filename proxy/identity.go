@@ -92,13 +92,33 @@ func (r *request) clientText() []byte {
 	if r.client == r.c.peer {
 		return r.c.ip
 	}
-	return r.client.AppendTo(r.scratch[scratchLen-maxAddr : scratchLen-maxAddr])
+	return appendClient(r.scratch[scratchLen-maxAddr:scratchLen-maxAddr], r.client)
+}
+
+// unixClient is the text of a client that has no address, on a Unix socket.
+const unixClient = "unix:"
+
+// appendClient appends the text of a client's address.
+func appendClient(b []byte, a netip.Addr) []byte {
+	if !a.IsValid() {
+		return append(b, unixClient...)
+	}
+	return a.AppendTo(b)
+}
+
+// parseClient is its inverse.
+func parseClient(text []byte) (netip.Addr, error) {
+	if string(text) == unixClient {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(unsafeString(text))
+	return a.Unmap(), err
 }
 
 // trusts reports whether a is a proxy whose X-Forwarded-* fields are believed.
 func (t *table) trusts(a netip.Addr) bool {
 	for _, p := range t.trusted {
-		if p.Contains(a) {
+		if config.Covers(p, a) {
 			return true
 		}
 	}
@@ -122,11 +142,11 @@ func (r *request) believe() {
 		} else {
 			list = nil
 		}
-		a, err := netip.ParseAddr(unsafeString(bytes.TrimSpace(one)))
+		a, err := parseClient(bytes.TrimSpace(one))
 		if err != nil {
 			return // what stands left of it cannot be believed either
 		}
-		r.client = a.Unmap()
+		r.client = a
 		if !r.table.trusts(r.client) {
 			return
 		}
@@ -139,36 +159,16 @@ func (r *request) forwardedFor(dst []byte) []byte {
 		return append(dst, bytes.TrimSpace(r.fields.firstForwarded.in(r.raw))...)
 	}
 	from := len(dst)
-	for raw := r.raw; len(raw) > 0; {
-		nl := bytes.IndexByte(raw, '\n')
-		if nl < 0 {
-			break
+	for name, v := range eachField(r.raw) {
+		if len(v) == 0 || !equalFold(name, "x-forwarded-for") {
+			continue
 		}
-		if v := lookup(raw[:nl+1], "x-forwarded-for"); len(v) > 0 {
-			if len(dst) > from {
-				dst = append(dst, ", "...)
-			}
-			dst = append(dst, v...)
+		if len(dst) > from {
+			dst = append(dst, ", "...)
 		}
-		raw = raw[nl+1:]
+		dst = append(dst, v...)
 	}
 	return dst
-}
-
-// subject is what affinity keeps on its variant: the value of a header, a cookie or a query
-// parameter, or the client's address; empty when the request has none.
-func (r *request) subject(a *config.Affinity) []byte {
-	switch a.Source {
-	case "header":
-		return lookup(r.raw, a.Name)
-	case "cookie":
-		return cookie(lookup(r.raw, "cookie"), a.Name)
-	case "query":
-		return r.queryValue(a.Name)
-	case "client_ip":
-		return r.clientText()
-	}
-	return nil
 }
 
 // cookie finds a cookie among "a=1; b=2".

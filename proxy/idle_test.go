@@ -122,7 +122,7 @@ func held(t *testing.T, p *Proxy) (*net.TCPConn, *heldConn) {
 	l.open++
 	l.mu.Unlock()
 	p.connections.Add(1)
-	h := &heldConn{conn: l.newConn(d, addrPort(accepted.RemoteAddr()).Addr())}
+	h := &heldConn{conn: l.newConn(d, addrPort(accepted.RemoteAddr()))}
 	h.expireSoon()
 	return nc.(*net.TCPConn), h
 }
@@ -138,7 +138,7 @@ func (h *heldConn) expireSoon() {
 func (h *heldConn) proceed(afterRead, between func()) {
 	c := h.conn
 	if h.release == nil {
-		c.descriptor = &meddled{c.descriptor, afterRead}
+		c.fd = &meddled{c.fd, afterRead}
 		go c.run()
 		return
 	}
@@ -147,22 +147,23 @@ func (h *heldConn) proceed(afterRead, between func()) {
 		lc.idle, lc.ready = nil, true
 		lc.l.start(func(s strand) {
 			s.own(lc)
-			c.descriptor = &meddledLoop{lc, afterRead, between}
+			m := &meddledLoop{lc, afterRead, between}
+			c.descriptor, c.fd = m, m
 			c.turn(s)
-			c.descriptor = lc
+			c.descriptor, c.fd = lc, lc
 		})
 	}
 }
 
-// meddled is a descriptor of which a test has a say when it was read.
+// meddled is a file of which a test has a say when it was read.
 type meddled struct {
-	descriptor
+	file
 	afterRead func()
 }
 
 func (m *meddled) Read(step func(uintptr) bool) error {
 	defer m.afterRead()
-	return m.descriptor.Read(step)
+	return m.file.Read(step)
 }
 
 // meddledLoop is the same on a loop.

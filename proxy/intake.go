@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/valyala/fasthttp"
 	"weir/balancer"
@@ -15,19 +16,75 @@ import (
 // intake is what requests are read with: fasthttp's parser, the buffer before it, and the request under
 // way. A connection that is idle for long has none.
 type intake struct {
-	br    *bufio.Reader
-	msg   fasthttp.Request // its header; its body only where it is chunked
-	req   request
-	tried []*balancer.Endpoint // by the request under way, where it is sent again
-	key   []byte               // of its rate limit
-	entry telemetry.AccessEntry
+	br     *bufio.Reader
+	own    *bufio.Reader // br, but while it has to hold more (ahead.go)
+	home   *intakes
+	msg    fasthttp.Request // its header; its body only where it is chunked
+	req    request
+	tried  []*balancer.Endpoint // by the request under way, where it is sent again
+	key    []byte               // of its rate limit, for as long as meter knows it
+	permit []byte               // key of its bound on requests under way
+	meter  meter
+	target []byte // that its endpoint sees, where the route rewrites it
+	turn   turn
+	entry  telemetry.AccessEntry
+	answer response // to the attempt under way
+	// timeLeft is what the head for the endpoint says of the request's time.
+	timeLeft []byte
+	// of the request under way, where its route has a cache
+	caching caching
 }
 
-func newIntake(headLimit int) *intake {
-	in := &intake{br: bufio.NewReaderSize(nil, headLimit)}
-	in.msg.Header.DisableNormalizing()
-	in.req.lookup = func(name string) []byte { return lookup(in.req.raw, name) }
+// intakes are those of a listener that nobody uses, and the buffers of others that need none.
+type intakes struct {
+	whole   sync.Pool // of *intake
+	readers sync.Pool // of *bufio.Reader
+}
+
+// newIntakes makes intakes that read heads of up to headLimit bytes.
+func newIntakes(headLimit int) *intakes {
+	home := new(intakes)
+	home.readers.New = func() any { return bufio.NewReaderSize(nil, headLimit) }
+	home.whole.New = func() any {
+		in := &intake{home: home}
+		in.msg.Header.DisableNormalizing()
+		in.req.lookup = in.req.condition
+		return in
+	}
+	return home
+}
+
+// take returns an intake that reads from c.
+func (home *intakes) take(c *conn) *intake {
+	in := home.whole.Get().(*intake)
+	in.open(c)
 	return in
+}
+
+// open makes the intake read from c.
+func (in *intake) open(c *conn) {
+	if in.own == nil {
+		in.own = in.home.readers.Get().(*bufio.Reader)
+	}
+	in.br = in.own
+	in.br.Reset(c)
+}
+
+// part gives the buffer, which is most of the intake, to others. What was in it is lost; no request follows before the
+// intake is opened again.
+func (in *intake) part() {
+	in.own.Reset(nil)
+	in.home.readers.Put(in.own)
+	in.br, in.own = nil, nil
+}
+
+// rest gives the intake back.
+func (in *intake) rest() {
+	if in.own != nil {
+		in.br = in.own
+		in.br.Reset(nil)
+	}
+	in.home.whole.Put(in)
 }
 
 // errIdle says that there is nothing to read yet, and that the strand or the buffers are worth more elsewhere.
@@ -58,7 +115,7 @@ func (c *conn) readHead(in *intake) error {
 	err := c.awaitHead(in)
 	if err == nil {
 		err = in.msg.Header.Read(in.br)
-	} else if err != errBlank {
+	} else if err != errBlank && err != errHTTP1 {
 		return err
 	}
 	if err != nil {
@@ -73,6 +130,7 @@ func (c *conn) readHead(in *intake) error {
 func (c *conn) awaitHead(in *intake) error {
 	for {
 		if in.br.Buffered() == 0 {
+			in.narrow(c)
 			c.beIdle()
 			if _, err := in.br.Peek(1); err != nil {
 				return err
@@ -90,6 +148,11 @@ func (c *conn) awaitHead(in *intake) error {
 		}
 	}
 	c.blank = 0
+	if !c.met {
+		if err := c.protocol(in); err != nil {
+			return err
+		}
+	}
 	if c.phase.Load() != phaseHead { // pipelined: it came together with the request before
 		c.mu.Lock()
 		c.beginHead()
@@ -118,15 +181,18 @@ func (c *conn) Read(p []byte) (int, error) {
 	if phase == phaseIdle {
 		return c.readFirst(p)
 	}
-	if phase == phaseUpload {
+	if phase == phaseUpload || phase == phaseDuplex {
 		if c.req.up.failed = c.req.flush(); c.req.up.failed != success {
 			return 0, errUploadEnded
 		}
 	}
 	if phase != phaseHead {
-		c.deadline.Store(c.listener.clock.after(c.listener.settings.Load().Timeouts.Body))
+		c.deadline.Store(c.listener.clock.after(c.patience()))
 	}
 	n, err := c.read(p)
+	for phase == phaseUpload && err != nil && c.falseAlarm() {
+		n, err = c.read(p)
+	}
 	if err != nil {
 		return 0, c.readFailed(err)
 	}
@@ -153,10 +219,12 @@ func (c *conn) beIdle() {
 func (c *conn) readFirst(p []byte) (n int, err error) {
 	c.rbuf, c.n, c.err = p, 0, nil
 	switch {
+	case c.via != nil:
+		err = c.firstVia(c.via)
 	case c.fused:
-		err = c.descriptor.Read(c.firstFn)
+		err = c.fd.Read(c.firstFn)
 	case c.announced():
-		err = c.Control(c.nowFn)
+		err = c.fd.Control(c.nowFn)
 	default:
 		err = errIdle
 	}
@@ -190,6 +258,29 @@ func (c *conn) firstStep(fd uintptr) bool {
 		c.beginHead()
 	}
 	return true
+}
+
+// firstVia reads from a channel. A strand with a goroutine of its own waits there, as it does on a file.
+func (c *conn) firstVia(v channel) error {
+	if c.strand.lane() == goroutineLane {
+		if err := v.attend(); err != nil {
+			return err
+		}
+	}
+	return c.firstOf(v)
+}
+
+// firstOf is firstStep for a channel, and does not wait.
+func (c *conn) firstOf(v channel) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason == reasonStop {
+		return os.ErrDeadlineExceeded
+	}
+	if c.n, err = v.receiveNow(c.rbuf); err == nil {
+		c.beginHead()
+	}
+	return err
 }
 
 // nowStep is firstStep for a strand that does not wait.

@@ -23,7 +23,7 @@ func TestLingeringEndsWithoutTheWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := (*p.listeners.Load())[0]
-	nc, err := net.Dial("tcp", l.tcp.Addr().String())
+	nc, err := net.Dial("tcp", l.socket.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,12 +22,13 @@ import (
 type listener struct {
 	p        *Proxy
 	clock    *clock
-	tcp      *net.TCPListener
+	socket   listening
 	raw      rawListener
 	address  string // as configured
 	settings atomic.Pointer[config.Listener]
+	tls      atomic.Pointer[tlsServer] // nil: the listener speaks plain HTTP
 	capacity atomic.Int64              // connections: the configured limit, or what the open files allow
-	intakes  atomic.Pointer[sync.Pool] // of *intake, for the limit of the head
+	intakes  atomic.Pointer[intakes]   // for the limit of the head
 
 	full     atomic.Uint64 // times there was no room for one more
 	reported time.Time     // when that was last logged; accept's own
@@ -42,14 +43,17 @@ type listener struct {
 }
 
 func (p *Proxy) listen(c config.Listener) (*listener, error) {
-	tcp, err := bind(c.Address)
+	socket, err := bind(c.Address)
 	if err != nil {
 		return nil, err
 	}
-	return p.newListener(c, tcp)
+	return p.newListener(c, socket)
 }
 
-func bind(address string) (*net.TCPListener, error) {
+func bind(address string) (listening, error) {
+	if path, ok := config.UnixPath(address); ok {
+		return bindUnix(path)
+	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	// Package net's default is a multipath socket, which takes neither SO_OOBINLINE nor refuseNew's filter.
 	lc.SetMultipathTCP(false)
@@ -60,24 +64,26 @@ func bind(address string) (*net.TCPListener, error) {
 	return ln.(*net.TCPListener), nil
 }
 
-// newListener makes a listener of a socket. On an error it closes that.
-func (p *Proxy) newListener(c config.Listener, tcp *net.TCPListener) (*listener, error) {
-	l := &listener{p: p, clock: p.clock, tcp: tcp, address: c.Address, done: make(chan struct{})}
+// newListener makes a listener of a socket. On an error it discards that.
+func (p *Proxy) newListener(c config.Listener, socket listening) (*listener, error) {
+	l := &listener{p: p, clock: p.clock, socket: socket, address: c.Address, done: make(chan struct{})}
 	var err error
-	if l.raw, err = openRaw(l.tcp); err != nil {
-		_ = l.tcp.Close()
+	if l.raw, err = openRaw(socket); err != nil {
+		discard(socket)
 		return nil, err
 	}
 	l.room = sync.NewCond(&l.mu)
-	l.configure(c)
+	l.configure(c, nil)
 	return l, nil
 }
 
 // configure puts settings in force.
-func (l *listener) configure(c config.Listener) {
-	if old := l.settings.Swap(&c); old == nil || old.Limits.Header != c.Limits.Header {
-		limit := int(c.Limits.Header)
-		l.intakes.Store(&sync.Pool{New: func() any { return newIntake(limit) }})
+func (l *listener) configure(c config.Listener, s *tlsServer) {
+	l.tls.Store(s)
+	old := l.settings.Swap(&c)
+	l.permit(&c, old)
+	if old == nil || old.Limits.Header != c.Limits.Header {
+		l.intakes.Store(newIntakes(int(c.Limits.Header)))
 	}
 	limit := min(c.Limits.Connections, openFiles())
 	if old := l.capacity.Swap(int64(limit)); old != int64(limit) && limit < c.Limits.Connections {
@@ -198,11 +204,11 @@ func (l *listener) stop() {
 	l.room.Broadcast()
 	l.mu.Unlock()
 	if !shared {
-		refuseNew(l.tcp)
+		refuse(l.socket)
 	}
 	l.setDeadline(time.Now()) // wakes accept
 	<-l.done
-	for !shared && queued(l.tcp) {
+	for !shared && queued(l.socket) {
 		l.setDeadline(time.Now().Add(time.Second)) // a busy machine may take its time to get from here to the accept
 		l.mu.Lock()
 		l.open++
@@ -216,39 +222,45 @@ func (l *listener) stop() {
 }
 
 func (l *listener) setDeadline(t time.Time) {
-	_ = l.tcp.SetDeadline(t)
+	_ = l.socket.SetDeadline(t)
 	l.raw.setDeadline(t)
 }
 
 // closeAddress gives the address back, at which nobody accepts any more.
 func (l *listener) closeAddress() {
 	l.raw.close()
-	_ = l.tcp.Close()
+	_ = l.socket.Close()
+}
+
+// discard is closeAddress of a listener that has never accepted.
+func (l *listener) discard() {
+	l.raw.close()
+	discard(l.socket)
 }
 
 // takeForGoroutine accepts a connection and gives it a goroutine. It counts from here: before its
 // first byte a stop must not take weir for idle.
 func (l *listener) takeForGoroutine() error {
-	tcp, err := l.tcp.AcceptTCP()
+	nc, err := l.socket.Accept()
 	if err != nil {
 		return err
 	}
 	l.p.connections.Add(1)
-	d, err := newNetConn(tcp)
+	d, err := newNetConn(nc.(streamConn))
 	if err != nil {
-		_ = tcp.Close()
+		_ = nc.Close()
 		l.gone()
 		return nil
 	}
 	go func() {
-		l.newConn(d, addrPort(tcp.RemoteAddr()).Addr()).run()
+		l.newConn(d, addrPort(nc.RemoteAddr())).run()
 	}()
 	return nil
 }
 
 // newConn makes a connection of the descriptor of a client and puts it under watch.
-func (l *listener) newConn(d descriptor, peer netip.Addr) *conn {
-	c := &conn{listener: l, peer: peer, ip: peer.AppendTo(nil)}
+func (l *listener) newConn(d descriptor, peer netip.AddrPort) *conn {
+	c := &conn{listener: l, peer: peer.Addr(), port: peer.Port(), ip: appendClient(nil, peer.Addr())}
 	c.open(d, l.p.ops)
 	c.progress = c.wrote
 	c.firstFn, c.nowFn = c.firstStep, c.nowStep
@@ -257,6 +269,7 @@ func (l *listener) newConn(d descriptor, peer netip.Addr) *conn {
 	c.deadline.Store(c.idleUntil)
 	c.phase.Store(phaseDetached)
 	c.shard = l.p.watch.add(c)
+	c.told = l.p.engines.tell(d, c.departed)
 	return c
 }
 

@@ -13,7 +13,7 @@ import (
 func TestRefuseNew(t *testing.T) {
 	p := engineProxy(t, config.EngineAuto, "", "127.0.0.1:1")
 	l := (*p.listeners.Load())[0]
-	refuseNew(l.tcp)
+	refuse(l.socket)
 	nc, err := net.DialTimeout("tcp", p.Addrs()[0].String(), 200*time.Millisecond)
 	if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 		t.Errorf("dial: %v, want it to wait in vain", err)
@@ -27,13 +27,13 @@ func TestRefuseNew(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	p := engineProxy(t, config.EngineAuto, "", "127.0.0.1:1")
 	l := (*p.listeners.Load())[0]
-	refuseNew(l.tcp)
-	f, err := duplicate(l.tcp)
+	refuse(l.socket)
+	f, err := duplicate(l.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	tcp, err := adopt(f)
+	tcp, err := adopt(f, l.address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,8 @@ package proxy
 import (
 	"iter"
 	"math"
-	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,9 +35,12 @@ type loop struct {
 	slots []int32     // free ones
 	round uint32      // of the last connection: tells an event of a closed one from one of its slot's next
 
-	free  []*worker
-	timed []*worker   // those in park
-	again []*loopConn // whose coroutines gave others a turn
+	current *worker // that runs
+	free    []*worker
+	timed   []*worker      // those in park
+	again   []*loopConn    // whose coroutines gave others a turn
+	woken   []*worker      // by others, and
+	tasks   []func(strand) // which others have spawned
 
 	// How many client connections the loop has, and how many workers are in park; anybody may read.
 	clients, waiting atomic.Int64
@@ -131,6 +134,7 @@ func (l *loop) run() {
 			l.runPosts()
 		}
 		l.resumeAgain()
+		l.resumeWoken()
 	}
 	for _, w := range l.free {
 		w.stop()
@@ -155,11 +159,29 @@ func (l *loop) resumeAgain() {
 	for i := range n {
 		c := l.again[i]
 		c.queued = false
-		if c.waits == forRead {
-			c.owner.resume()
+		if c.reader != nil {
+			c.reader.resume()
 		}
 	}
 	l.again = l.again[:copy(l.again, l.again[n:])]
+}
+
+// resumeWoken runs those whom other coroutines have woken, and starts what they have begun. Who is woken meanwhile
+// waits for the next turn.
+func (l *loop) resumeWoken() {
+	n := len(l.woken)
+	for i := range n {
+		if w := l.woken[i]; w.waits {
+			w.waits = false
+			w.resume()
+		}
+	}
+	l.woken = slices.Delete(l.woken, 0, n)
+	n = len(l.tasks)
+	for i := range n {
+		l.begin(l.tasks[i], true)
+	}
+	l.tasks = slices.Delete(l.tasks, 0, n)
 }
 
 // at finds the connection of an event; nil when it is closed by now.
@@ -175,7 +197,7 @@ func (l *loop) at(e *unix.EpollEvent) *loopConn {
 
 // wait waits for events and returns how many there are.
 func (l *loop) wait() int {
-	if len(l.again) > 0 {
+	if len(l.again)+len(l.woken)+len(l.tasks) > 0 {
 		return l.poll(0)
 	}
 	if l.keeps {
@@ -250,7 +272,7 @@ func (l *loop) end() {
 // over ends the loop when it is to end, no client connection is left, and with them no coroutine, and
 // nothing is posted.
 func (l *loop) over() bool {
-	if !l.ending || l.clients.Load() > 0 {
+	if !l.ending || l.clients.Load() > 0 || len(l.woken)+len(l.tasks) > 0 {
 		return false
 	}
 	l.mu.Lock()
@@ -270,26 +292,31 @@ func (l *loop) expire() {
 }
 
 // start runs task in a coroutine, up to the first time that it has to wait.
-func (l *loop) start(task func(strand)) {
+func (l *loop) start(task func(strand)) { l.begin(task, false) }
+
+// begin is start; client: the task counts among the loop's clients.
+func (l *loop) begin(task func(strand), client bool) {
 	var w *worker
 	if n := len(l.free); n > 0 {
 		w, l.free = l.free[n-1], l.free[:n-1]
 	} else {
 		w = newWorker(l)
 	}
-	w.task = task
+	w.task, w.client = task, client
 	w.resume()
 }
 
 // worker is a coroutine of a loop and, while it has a task, the strand of a connection.
 type worker struct {
-	l    *loop
-	next func() (struct{}, bool)
-	stop func()
-	wait func(struct{}) bool // lets the loop go on
-	task func(strand)
+	l      *loop
+	next   func() (struct{}, bool)
+	stop   func()
+	wait   func(struct{}) bool // lets the loop go on
+	task   func(strand)
+	client bool // task counts among the loop's clients
 
-	reads int // since it was resumed
+	reads int  // since it was resumed
+	waits bool // on a signal
 	woken atomic.Bool
 	until time.Time // in timed
 }
@@ -308,6 +335,9 @@ func (w *worker) run(yield func(struct{}) bool) {
 	for {
 		w.task(w)
 		w.task = nil
+		if w.client {
+			w.l.clients.Add(-1)
+		}
 		if len(w.l.free) >= maxFree {
 			return
 		}
@@ -322,13 +352,18 @@ func (w *worker) run(yield func(struct{}) bool) {
 func (w *worker) resume() {
 	w.l.turn.Add(1)
 	w.reads = 0
+	w.l.current = w
 	w.next()
+	w.l.current = nil
 	w.l.turn.Add(1)
 }
 
 func (w *worker) lane() int { return 1 + w.l.index }
 
 func (w *worker) own(d descriptor) {
+	if t, ok := d.(*tlsConn); ok {
+		d = t.file
+	}
 	if c, ok := d.(*loopConn); ok {
 		c.owner = w
 	}
@@ -361,57 +396,47 @@ func (w *worker) unpark() {
 	})
 }
 
-// dial connects without blocking the loop.
-func (w *worker) dial(address netip.AddrPort, timeout time.Duration) (descriptor, error) {
-	family, to := sockaddr(address)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+// spawn counts the task as a client of the loop, which so does not end before it.
+func (w *worker) spawn(task func(strand)) bool {
+	l := w.l
+	if l.ending {
+		return false
 	}
-	setOptions(fd)
-	err = unix.Connect(fd, to)
-	if err != nil && err != unix.EINPROGRESS {
-		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("connect", err)
-	}
-	c, adoptErr := w.l.adopt(fd)
-	if adoptErr != nil {
-		_ = unix.Close(fd)
-		return nil, adoptErr
-	}
-	c.owner = w
-	if err != nil {
-		err = w.connected(c, timeout)
-	}
-	if err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	l.clients.Add(1)
+	l.tasks = append(l.tasks, task)
+	return true
 }
 
-// connected waits until the system has made the connection.
-func (w *worker) connected(c *loopConn, timeout time.Duration) error {
-	c.dialing = true
-	defer func() { c.dialing = false }()
-	for until := time.Now().Add(timeout); !c.writable; {
-		if !w.park(time.Until(until)) {
-			return os.ErrDeadlineExceeded
-		}
-	}
-	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = syscall.Errno(code)
-	}
-	if err != nil {
-		return os.NewSyscallError("connect", err)
-	}
-	return nil
+func (w *worker) signal() signal { return &loopSignal{l: w.l} }
+
+// loopSignal is the loop engine's signal.
+type loopSignal struct {
+	l *loop
+	w *worker // that waits
 }
 
-func sockaddr(a netip.AddrPort) (family int, _ unix.Sockaddr) {
-	if a.Addr().Is4() || a.Addr().Is4In6() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().Unmap().As4()}
+func (g *loopSignal) wait(mu sync.Locker) {
+	w := g.l.current
+	g.w, w.waits = w, true
+	mu.Unlock()
+	w.wait(struct{}{})
+	w.waits = false
+	mu.Lock()
+	g.w = nil
+}
+
+func (g *loopSignal) raise() {
+	if g.w != nil {
+		g.l.woken = append(g.l.woken, g.w)
+		g.w = nil
 	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zoneID(a.Addr().Zone())}
+}
+
+func (g *loopSignal) raiseFrom() {
+	w := g.w
+	if w == nil {
+		return
+	}
+	g.w = nil
+	g.l.post(func() { g.l.woken = append(g.l.woken, w) })
 }

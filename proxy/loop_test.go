@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/balancer"
 	"weir/config"
 )
 
@@ -87,55 +87,6 @@ func fixedEndpoint(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// TestHandOver: a connection leaves its loop between two requests, once with a request already waiting in
-// it, and goes on where it was, on a goroutine. So does one to an endpoint.
-func TestHandOver(t *testing.T) {
-	p := loopProxy(t, "", fixedEndpoint(t))
-	nc := connect(t, p)
-	br := bufio.NewReader(nc)
-	get := func(path string) {
-		t.Helper()
-		resp, err := http.ReadResponse(br, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, _ := io.ReadAll(resp.Body); string(body) != path {
-			t.Errorf("answered with %q, want %q", body, path)
-		}
-	}
-	ask := func(path string) { fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path) }
-	ask("/loop")
-	get("/loop")
-	var c *conn
-	var e *epConn
-	for idle := false; !idle; { // the answer is out before the coroutine ends
-		onLoop(p, func() {
-			c = p.watched()[0]
-			idle = c.descriptor.(*loopConn).idle != nil
-		})
-	}
-	onLoop(p, func() {
-		ask("/waiting") // is in the socket by now, and announced to the loop, which does not look
-		e = p.table.Load().pools[0].Endpoints()[0].Transport.(*transport).lane(1).newest()
-		if err := errors.Join(c.handOver(), e.handOver()); err != nil {
-			t.Error(err)
-		}
-	})
-	go c.run()
-	get("/waiting")
-	ask("/goroutine")
-	get("/goroutine")
-	if n := p.engines.started()[0].clients.Load(); n != 0 {
-		t.Errorf("%d clients on the loop, want 0", n)
-	}
-	buf := make([]byte, 4096)
-	n, _, err := e.exchange([]byte("GET /endpoint HTTP/1.1\r\nHost: h\r\n\r\n"), buf, true)
-	if err != nil || string(buf[max(n-9, 0):n]) != "/endpoint" {
-		t.Errorf("the endpoint's connection: %q, %v", buf[:n], err)
-	}
-	e.close()
-}
-
 // TestLoopDial: connections are made, refused and given up as by a goroutine, and the loop goes on.
 func TestLoopDial(t *testing.T) {
 	p := loopProxy(t, "", "127.0.0.1:1")
@@ -145,13 +96,13 @@ func TestLoopDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := netip.MustParseAddrPort(dead.Addr().String())
+	refused := tcpAddr(dead.Addr().String())
 	_ = dead.Close()
 	for _, tt := range []struct {
-		address netip.AddrPort
+		address balancer.Addr
 		want    error
 	}{
-		{netip.MustParseAddrPort(fixedEndpoint(t)), nil},
+		{tcpAddr(fixedEndpoint(t)), nil},
 		{refused, syscall.ECONNREFUSED},
 		{full, os.ErrDeadlineExceeded},
 	} {
@@ -175,7 +126,7 @@ func TestLoopDial(t *testing.T) {
 }
 
 // fullListener has a full backlog: the system leaves further handshakes unanswered.
-func fullListener(t *testing.T) netip.AddrPort {
+func fullListener(t *testing.T) balancer.Addr {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +139,7 @@ func fullListener(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port))
+	a := balancer.Addr{AddrPort: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port))}
 	for range 2 {
 		if c, err := net.DialTimeout("tcp", a.String(), 100*time.Millisecond); err == nil {
 			t.Cleanup(func() { _ = c.Close() })
@@ -200,16 +151,16 @@ func fullListener(t *testing.T) netip.AddrPort {
 // TestLaneEvictsAnothersIdle: with all connections open and one idle on another lane, that one makes room.
 func TestLaneEvictsAnothersIdle(t *testing.T) {
 	addr, _ := listenTCP(t)
-	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 3, nil)
+	tr := newTransport(addr.String(), func() []balancer.Addr { return []balancer.Addr{addr} }, 3, nil)
 	tr.configure(transportSettings{max: 2, idle: 2, connectTimeout: time.Second})
 	one, two := laneStrand{newGoroutineStrand(), 1}, laneStrand{newGoroutineStrand(), 2}
-	a, err := tr.get(one, false)
+	a, err := tr.get(one, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr.put(a)
 	for range 2 {
-		if _, err := tr.get(two, false); err != nil {
+		if _, err := tr.get(two, false, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -221,7 +172,7 @@ func TestLaneEvictsAnothersIdle(t *testing.T) {
 // TestLanesHandOverPlaces: many strands of two lanes share two connections, and none waits in vain.
 func TestLanesHandOverPlaces(t *testing.T) {
 	addr, _ := listenTCP(t)
-	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 3, nil)
+	tr := newTransport(addr.String(), func() []balancer.Addr { return []balancer.Addr{addr} }, 3, nil)
 	tr.configure(transportSettings{max: 2, idle: 2, connectTimeout: 30 * time.Second})
 	var most, inUse atomic.Int64
 	errs := make(chan error)
@@ -229,7 +180,7 @@ func TestLanesHandOverPlaces(t *testing.T) {
 		go func() {
 			s := laneStrand{newGoroutineStrand(), 1 + i%2}
 			for n := range 200 {
-				e, err := tr.get(s, n%7 == 0)
+				e, err := tr.get(s, n%7 == 0, nil)
 				if err != nil {
 					errs <- err
 					return

@@ -22,30 +22,26 @@ type loopConn struct {
 	ready, writable bool
 	urgent          bool        // before TCP's urgent byte a read stops short of what there is
 	gone            atomic.Bool // the peer has ended its side, or the connection
+	dead            bool        // the connection
+	ended           func(hard bool)
 	interrupted     atomic.Bool
 	closed          bool
 	client          bool // counts among the loop's clients
 
 	owner   *worker // who uses it; nil while nobody does
-	waits   waiting // for what owner is blocked
+	reader  *worker // who waits to read
+	writer  *worker // and to write
 	dialing bool    // owner is parked until it is connected
 	queued  bool    // in the loop's again
 	// idle is the task of a client connection between two requests: whatever happens starts it.
 	idle func(strand)
 }
 
-type waiting uint8
-
-const (
-	forNothing waiting = iota
-	forRead
-	forWrite
-)
-
 // note takes in what an event says.
 func (c *loopConn) note(events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.gone.Store(true)
+		c.dead = c.dead || events&(unix.EPOLLHUP|unix.EPOLLERR) != 0
 		c.ready, c.writable = true, true
 	}
 	if events&unix.EPOLLIN != 0 {
@@ -61,10 +57,16 @@ func (c *loopConn) note(events uint32) {
 
 // proceed wakes whom the connection's state concerns.
 func (c *loopConn) proceed() {
+	if c.ended != nil && c.gone.Load() {
+		c.ended(c.dead)
+	}
 	interrupted := c.interrupted.Load()
+	if w := c.writer; w != nil && (c.writable || interrupted) {
+		w.resume()
+	}
 	switch {
-	case c.waits == forRead && (c.ready && !c.queued || interrupted), c.waits == forWrite && (c.writable || interrupted):
-		c.owner.resume()
+	case c.reader != nil && (c.ready && !c.queued || interrupted):
+		c.reader.resume()
 	case c.dialing && c.writable:
 		c.owner.woken.Store(true)
 		c.owner.resume()
@@ -75,11 +77,12 @@ func (c *loopConn) proceed() {
 	}
 }
 
-// block lets the loop go on until there is news for whom waits.
-func (c *loopConn) block(why waiting) {
-	c.waits = why
-	c.owner.wait(struct{}{})
-	c.waits = forNothing
+// block lets the loop go on until there is news for who waits at place.
+func (c *loopConn) block(place **worker) {
+	w := c.l.current
+	*place = w
+	w.wait(struct{}{})
+	*place, w.waits = nil, false
 }
 
 // readsAtOnce is how many reads a coroutine may make before it lets the others have a turn, however much
@@ -91,12 +94,14 @@ func (c *loopConn) Read(step func(fd uintptr) bool) error {
 		switch {
 		case c.interrupted.Load() || c.l.ending:
 			return os.ErrDeadlineExceeded
+		case c.closed:
+			return net.ErrClosed
 		case !c.ready:
-			c.block(forRead)
-		case c.owner.reads >= readsAtOnce:
+			c.block(&c.reader)
+		case c.l.current.reads >= readsAtOnce:
 			c.giveTurn()
 		case step(uintptr(c.fd)):
-			c.owner.reads++
+			c.l.current.reads++
 			return nil
 		default:
 			c.ready = false
@@ -110,12 +115,13 @@ func (c *loopConn) giveTurn() {
 		c.queued = true
 		c.l.again = append(c.l.again, c)
 	}
-	c.block(forRead)
+	c.block(&c.reader)
 }
 
 // breathe gives others a turn now and then between requests that need no waiting.
 func (c *loopConn) breathe() {
-	if c.owner.reads++; c.owner.reads >= readsAtOnce {
+	w := c.l.current
+	if w.reads++; w.reads >= readsAtOnce {
 		c.giveTurn()
 	}
 }
@@ -125,11 +131,14 @@ func (c *loopConn) Write(step func(fd uintptr) bool) error {
 		if c.interrupted.Load() || c.l.ending {
 			return os.ErrDeadlineExceeded
 		}
+		if c.closed {
+			return net.ErrClosed
+		}
 		if step(uintptr(c.fd)) {
 			return nil
 		}
 		c.writable = false
-		c.block(forWrite)
+		c.block(&c.writer)
 	}
 }
 
@@ -162,6 +171,8 @@ func (c *loopConn) quiet() bool {
 	}
 	return !c.ready
 }
+
+func (c *loopConn) tell(ended func(hard bool)) { c.ended = ended }
 
 func (c *loopConn) peerGone() bool { return c.gone.Load() }
 
@@ -213,38 +224,38 @@ func (c *loopConn) close() {
 	c.closeNow()
 }
 
-// leave takes c off its loop. What it has received and nobody has read stays to be read.
-func (c *loopConn) leave() (*netConn, error) {
-	// Closing would not do: the descriptor that package net makes of this one keeps it registered.
-	err := unix.EpollCtl(c.l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil)
-	c.unlist()
-	f := os.NewFile(uintptr(c.fd), "connection")
-	defer f.Close()
-	if err != nil {
-		return nil, os.NewSyscallError("epoll_ctl", err)
+// closeAfter is close, with last called before it on the loop.
+func (c *loopConn) closeAfter(last func()) {
+	end := func() {
+		if !c.closed {
+			last()
+			c.closeNow()
+		}
 	}
-	n, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
+	if c.owner == nil {
+		c.l.post(end)
+		return
 	}
-	return newNetConn(n.(*net.TCPConn))
-}
-
-// unlist ends c's being one of the loop's connections.
-func (c *loopConn) unlist() {
-	c.closed = true
-	if c.client {
-		c.l.clients.Add(-1)
-	}
-	c.l.forget(c)
+	end()
 }
 
 func (c *loopConn) closeNow() {
 	if c.closed {
 		return
 	}
-	c.unlist()
+	c.closed = true
+	if c.client {
+		c.l.clients.Add(-1)
+	}
+	c.l.forget(c)
 	_ = unix.Close(c.fd)
+	// Another strand may be waiting: it finds the connection closed.
+	for _, w := range [...]*worker{c.reader, c.writer} {
+		if w != nil {
+			w.waits = true
+			c.l.woken = append(c.l.woken, w)
+		}
+	}
 }
 
 func zoneID(zone string) uint32 {

@@ -68,7 +68,7 @@ func newRouter(routes []config.Route) *router {
 	}
 	for i := range routes {
 		m := &routes[i].Match
-		c := candidate{index: i, methods: m.Methods, headers: m.Headers}
+		c := candidate{index: i, methods: m.Methods, headers: demands(m)}
 		r.tableFor(m.Host).add(m, c)
 	}
 	for _, t := range r.tables() {
@@ -113,6 +113,11 @@ func newPathTable() *pathTable {
 
 func (t *pathTable) add(m *config.Match, c candidate) {
 	switch {
+	case m.GRPC != nil && m.GRPC.Method != "":
+		t.exact[m.GRPC.Path()] = append(t.exact[m.GRPC.Path()], c)
+	case m.GRPC != nil:
+		n := t.prefixes.node(m.GRPC.Path())
+		n.candidates = append(n.candidates, c)
 	case m.Path != "":
 		path := configuredPath(m.Path)
 		t.exact[path] = append(t.exact[path], c)
@@ -193,7 +198,7 @@ func (c *candidate) conditions() int {
 //
 // host is the Host field or the authority of an absolute-form target, with or without port;
 // path is what normalisePath returned. header returns the value of a field and nil when the
-// request has none. Nothing is kept after the return, nothing is allocated (a regular expression
+// request has none; it is asked for what demands adds, too. Nothing is kept after the return, nothing is allocated (a regular expression
 // may, in the regexp package).
 func (r *router) match(host, path, method []byte, header func(name string) []byte) int {
 	index, _ := r.find(host, path, method, header)
@@ -204,15 +209,20 @@ func (r *router) match(host, path, method []byte, header func(name string) []byt
 // candidates checked.
 func (r *router) find(host, path, method []byte, header func(name string) []byte) (index, cost int) {
 	q := routeQuery{method: method, header: header}
+	return r.search(host, path, &q), q.cost
+}
+
+// search returns the first route that holds for q, -1 where none does.
+func (r *router) search(host, path []byte, q *routeQuery) int {
 	if len(r.exact)+len(r.wildcard) > 0 {
 		var buf [maxHostName]byte
 		if h, ok := canonicalHost(buf[:0], host); ok {
-			if i := r.findByHost(h, path, &q); i >= 0 {
-				return i, q.cost
+			if i := r.findByHost(h, path, q); i >= 0 {
+				return i
 			}
 		}
 	}
-	return r.any.find(path, &q), q.cost
+	return r.any.find(path, q)
 }
 
 // routeQuery is what the conditions beyond host and path look at. The path is not part of it: the
@@ -222,6 +232,9 @@ type routeQuery struct {
 	method []byte
 	header func(name string) []byte
 	cost   int
+	// may is nil, or what a candidate is asked that holds as far as it can be known before the body is looked into, so
+	// that a model counts as the one that is demanded; certain: none is. It says whether the search ends there.
+	may func(index int, certain bool) bool
 
 	name  string // the header asked for last: of routes in a row, most ask for the same
 	value []byte
@@ -312,11 +325,17 @@ func (q *routeQuery) holds(c *candidate) bool {
 	if len(c.methods) > 0 && !slices.ContainsFunc(c.methods, func(m string) bool { return m == string(q.method) }) {
 		return false
 	}
+	certain := true
 	for i := range c.headers {
-		v := q.headerValue(c.headers[i].Name)
+		name := c.headers[i].Name
+		if q.may != nil && (name == demandModel || name == demandVersion) {
+			certain = false
+			continue
+		}
+		v := q.headerValue(name)
 		if v == nil || string(v) != c.headers[i].Value {
 			return false
 		}
 	}
-	return true
+	return q.may == nil || q.may(c.index, certain)
 }

@@ -1,21 +1,27 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	orca "weir/backend/load"
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/certificate/acme"
 	"weir/internal/state"
 	"weir/internal/telemetry"
+	"weir/proxy/aside"
+	"weir/proxy/auth"
 )
 
 // Options are what a Proxy needs of its surroundings. The zero value is a proxy that logs nothing.
@@ -43,8 +49,15 @@ type Options struct {
 	Commit func(state.Change, *state.Document) (after func())
 	// Health, where not nil, is told when an endpoint's health has changed.
 	Health func(e *balancer.Endpoint, healthy bool, why string)
+	// Breaker, where not nil, is told when a pool's circuit breaker has begun to refuse, and when it does no more.
+	Breaker func(pool string, open bool, refused uint64)
 	// Ejected, where not nil, is told when an endpoint was ejected as an outlier, until when, and when it came back.
 	Ejected func(e *balancer.Endpoint, ejected bool, why string, until time.Time)
+
+	// Certificate, where not nil, is told what became of an order of a certificate (ACME).
+	Certificate func(acme.Event)
+
+	mirrorPatience time.Duration // 0: mirrorPatience
 
 	hook func() // called for each admitted request, for tests of what must not end the process
 }
@@ -59,20 +72,31 @@ type Proxy struct {
 	ops     *SocketOps
 	started time.Time
 
-	clock    *clock
-	watch    *watch
-	engines  *engines
-	buffers  sync.Pool   // *buffers
-	relays   sync.Pool   // *[]byte of relayBuffer
-	stopping atomic.Bool // answers end their connections
-	emptied  atomic.Bool // stopping, and nothing more is accepted
-	serving  atomic.Bool
+	clock   *clock
+	watch   *watch
+	engines *engines
+	checks  *auth.Queue // of passwords
+	buffers sync.Pool   // *buffers
+	relays  sync.Pool   // *[]byte of relayBuffer
+	pieces  sync.Pool   // *[]byte of pieceBuffer
+	reports sync.Pool   // *orca.Parser
+	// scrapeReaders are *bufio.Reader.
+	scrapeReaders sync.Pool
+	aside         aside.Client
+	packers       packers
+	comparing     sync.Mutex  // held while two answers are compared; never by a request
+	stopping      atomic.Bool // answers end their connections
+	emptied       atomic.Bool // stopping, and nothing more is accepted
+	serving       atomic.Bool
 
 	connections atomic.Int64 // accepted and not yet closed
 
 	table atomic.Pointer[table]
 
+	memory      memory
+	http2       *clientLive
 	badRequests labelCounts
+	handshakes  labelCounts // with clients that failed
 	panics      atomic.Uint64
 	unrouted    variant // requests without a route
 
@@ -91,14 +115,22 @@ func New(o Options) *Proxy {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	if o.mirrorPatience == 0 {
+		o.mirrorPatience = mirrorPatience
+	}
 	p := &Proxy{
 		log: o.Log, access: o.AccessLog, version: o.Version, options: o, ops: o.Ops, started: time.Now(),
-		clock: newClock(), unrouted: variant{live: new(variantLive)},
+		clock: newClock(), checks: auth.NewQueue(max(runtime.GOMAXPROCS(0)/2, 1), passwordsWaiting), unrouted: variant{live: new(variantLive)},
 	}
+	p.aside.Secure = openConn
 	p.watch = newWatch(p.clock)
+	p.http2 = newClientLive()
 	p.engines = newEngines(p, o.Loops)
 	p.buffers.New = func() any { return &buffers{in: make([]byte, smallBuffer), out: make([]byte, 0, smallBuffer)} }
 	p.relays.New = func() any { b := make([]byte, relayBuffer); return &b }
+	p.pieces.New = func() any { b := make([]byte, pieceBuffer); return &b }
+	p.reports.New = func() any { return new(orca.Parser) }
+	p.scrapeReaders.New = func() any { return bufio.NewReaderSize(nil, pieceBuffer) }
 	empty := &table{cfg: &config.Config{}, router: newRouter(nil), remembered: o.Remembered}
 	if o.Remembered != nil {
 		empty.generation = o.Remembered.Generation
@@ -113,7 +145,7 @@ func New(o Options) *Proxy {
 func (p *Proxy) Addrs() []net.Addr {
 	var a []net.Addr
 	for _, l := range *p.listeners.Load() {
-		a = append(a, l.tcp.Addr())
+		a = append(a, l.socket.Addr())
 	}
 	return a
 }
@@ -134,13 +166,15 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go p.tick(ctx)
-	p.watch.run(ctx, p.engines.sweep, func() bool { return p.emptied.Load() && p.connections.Load() == 0 })
+	p.watch.run(ctx, p.sweep, func() bool { return p.emptied.Load() && p.connections.Load() == 0 })
 	for _, l := range *p.listeners.Load() {
 		l.stop() // Shutdown has, ctx's end has not
 	}
 	p.watch.each(func(c *conn) { c.stop(true) })
 	p.accepting.Wait()
+	p.aside.Close()
 	p.mu.Lock()
+	p.followSources(p.table.Load(), &table{})
 	for _, pl := range p.table.Load().pools {
 		pl.Stop()
 		for _, e := range pl.Endpoints() {
@@ -150,6 +184,15 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	p.mu.Unlock()
 	p.engines.stop()
 	return nil
+}
+
+// sweep is called with each sweep of the watch.
+func (p *Proxy) sweep() {
+	p.engines.sweep()
+	for _, pl := range p.table.Load().pools {
+		pl.load.adapt(p)
+	}
+	p.memory.look(p.log)
 }
 
 // tick does once a second what figures and idle connections need.
@@ -163,11 +206,16 @@ func (p *Proxy) tick(ctx context.Context) {
 		case now := <-t.C:
 			t := p.table.Load()
 			for _, r := range t.routes {
-				r.retry.live.tick()
+				r.tick(now)
 			}
 			for _, l := range t.live {
 				l.window.Tick(now)
+				l.streams.recent.Tick(now)
 			}
+			for _, pl := range t.pools {
+				p.tickBreaker(pl)
+			}
+			p.watch.each((*conn).tick)
 			p.engines.prune(func(lane int) {
 				for _, pl := range t.pools {
 					for _, e := range pl.Endpoints() {
@@ -175,6 +223,20 @@ func (p *Proxy) tick(ctx context.Context) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// tick is for what a route counts by seconds.
+func (r *route) tick(now time.Time) {
+	r.retry.live.tick()
+	if r.hedge == nil {
+		return
+	}
+	r.hedge.live.tick()
+	for _, v := range r.variants {
+		if v.heads != nil {
+			v.heads.tick(now, r.hedge.Percentile)
 		}
 	}
 }
@@ -191,7 +253,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		if p.serving.Load() {
 			l.stop()
 		} else {
-			l.closeAddress()
+			l.discard()
 		}
 	}
 	p.emptied.Store(true)
@@ -205,6 +267,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			p.watch.each(func(c *conn) { c.stop(true) })
 			return fmt.Errorf("%d connections were still open: %w", n, ctx.Err())
 		case <-t.C:
+			p.watch.each((*conn).goAway)
 			if time.Now().After(grace) {
 				p.watch.each(func(c *conn) { c.stop(false) })
 			}
@@ -239,17 +302,19 @@ func (p *Proxy) Config() *config.Config { return p.table.Load().cfg }
 // Generation is the number of the last change that was applied, from 1.
 func (p *Proxy) Generation() uint64 { return p.table.Load().generation }
 
-// Ready reports whether the listeners are open and some route has a usable endpoint.
+// Ready reports whether the listeners are open and some route has a usable endpoint, or none needs one.
 func (p *Proxy) Ready() bool {
 	if !p.serving.Load() || p.stopping.Load() {
 		return false
 	}
+	none := true
 	for _, r := range p.table.Load().routes {
 		if usable(r.split) {
 			return true
 		}
+		none = none && len(r.variants) == 0
 	}
-	return false
+	return none
 }
 
 // usable reports whether some variant of weight > 0 can take requests.

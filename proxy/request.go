@@ -2,12 +2,13 @@ package proxy
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
 	"github.com/valyala/fasthttp"
 	"weir/balancer"
+	"weir/balancer/rollout"
+	"weir/proxy/auth"
 )
 
 // request is one request on its way through weir. It lives in its connection's intake, which reads one
@@ -20,45 +21,75 @@ type request struct {
 	raw   []byte // the header lines as the client sent them
 	table *table
 	start time.Time
+	path  []byte // of the target, normalised: by it the route is found
+	model model
 
 	fields    fields
 	http10    bool
 	method    int // index into methods
 	isHead    bool
+	asked     bool   // the head for the endpoint asks for a report of its load
 	target    []byte // in origin-form, byte for byte
 	authority []byte // from an absolute-form target, else nil
 	client    netip.Addr
 	id, trace []byte
 
+	// Who asks, where a gate has verified it: the user, the name of the key, or the token's sub; "": nobody is
+	// known. keyName is set where it was a key, claims where it was a token.
+	who, keyName string
+	claims       *auth.Claims
+	challenge    []byte // what a client without credentials is told to bring
+
 	valid       bool // the head is: the request counts
+	let         bool // in, by the route's gate
+	upgrade     bool // it asks for a WebSocket connection, and may have one
 	expects     bool // the client waits for 100 Continue
 	chunkedBody bool
 	bodyLeft    int64 // of a sized body: not yet read; of a chunked one: 1 until its end
 	bodyLimit   int64
+	cutShort    bool // the endpoint has answered before it had all of what was gathered
+	gathered    span // the body in buf.out, where it was read whole; to is 0 where it was not
 
 	route    *route
 	variant  *variant
 	endpoint *balancer.Endpoint // of the attempt under way; nil between attempts
 	last     *balancer.Endpoint // of the last attempt
+	rif      int64              // in flight at endpoint when it was picked, this request included
 
+	time      allowance
 	began     time.Time // of the attempts
 	attempts  int
 	retries   int  // of them, to an endpoint that was picked for it
+	hedged    bool // the attempt under way is a hedge that was faster
 	interim   bool // the client got a 1xx of an endpoint
 	sent      bool // the answer's head is on its way: no other can follow
+	begun     bool // and some of it has left
 	closing   bool // the connection ends after the answer
 	status    int  // sent, or what stands for it
 	kind      kind
 	accounted bool
 	bytesOut  int64
 	connect   time.Duration
+	joined    time.Duration // connect when the attempt began
 	firstByte time.Duration
+	call      call
+	refusal   rateRefusal // of a request beyond its rate limit
 	// retryAfter is what the endpoint of the last attempt asked for, 0 where it is not asked again; of a
 	// request beyond its rate limit, what the client is told.
 	retryAfter time.Duration
 
+	tunneled *tunnel      // what it has become; nil: it has not
+	place    *tunnelsLive // where it has one; nil: it has none
+
 	buf     *buffers
 	up      uploading
+	duplex  *duplex // nil: the request's own strand uploads, if any
+	stream  streaming
+	tee     *tee           // nil: nobody needs a copy of the answer
+	copied  *mirrorCopy    // nil: it is not
+	took    time.Duration  // by the last attempt that ended
+	tally   *rollout.Tally // what the first attempt counts in; nil: nowhere, or it has ended
+	caching *caching       // nil: no cache was asked
 	scratch [scratchLen]byte
 	lookup  func(name string) []byte
 }
@@ -70,7 +101,7 @@ type buffers struct{ in, out []byte }
 // accounts for it.
 func (r *request) serve() {
 	defer r.finish()
-	if r.kind = r.admit(); r.kind != success {
+	if r.kind = r.admit(); r.kind != success || r.sent {
 		r.skipBody()
 		return
 	}
@@ -80,10 +111,20 @@ func (r *request) serve() {
 	if r.kind = r.gather(); r.kind != success {
 		return
 	}
-	if r.kind = r.choose(); r.kind != success {
+	if l := r.route.limit; l != nil {
+		if r.kind = l.meetBody(r); r.kind != success {
+			return
+		}
+	}
+	if r.kind = r.choose(); r.kind != success || r.sent {
 		return
 	}
-	r.kind = r.forward()
+	if m := r.route.mirror; m != nil && !r.upgrade {
+		m.begin(r)
+	}
+	if r.kind = r.forward(); r.kind == success && r.tee != nil {
+		r.tee.whole = !r.tee.over
+	}
 }
 
 // begin resets the request for the head that was parsed.
@@ -114,35 +155,73 @@ func (r *request) skipBody() {
 	r.bodyLeft -= int64(n)
 }
 
+// locate reads the path. An authority that verifies a domain is answered here, whatever the routes say.
+func (r *request) locate() kind {
+	path, ok := normalisePath(nil, r.target)
+	if !ok && !(string(r.target) == "*" && methods[r.method] == "OPTIONS") {
+		r.valid = false
+		return malformed
+	}
+	if r.path = path; r.table.accounts != nil {
+		r.meetChallenge()
+	}
+	return success
+}
+
 // admit checks what fasthttp leaves open, finds the route and holds the request against its limits.
 func (r *request) admit() kind {
 	if k := r.check(); k != success {
+		return k
+	}
+	if m := &r.p.memory; m.pressure.Load() != pressureNone {
+		if k := m.relieve(r); k != success {
+			return k
+		}
+	}
+	if k := r.locate(); k != success || r.sent {
 		return k
 	}
 	host := r.fields.host.in(r.raw)
 	if r.authority != nil {
 		host = r.authority
 	}
-	path, ok := normalisePath(nil, r.target)
-	if !ok && !(string(r.target) == "*" && methods[r.method] == "OPTIONS") {
-		r.valid = false
-		return malformed
+	i, barred, k := r.find(host)
+	if k != success {
+		return k
 	}
-	i := r.table.router.match(host, path, r.head.Method(), r.lookup)
 	if i < 0 {
 		return noRoute
 	}
 	r.route = r.table.routes[i]
-	r.c.total.Store(r.c.listener.clock.after(r.route.cfg.Timeouts.Total))
+	if k := r.allot(); k != success {
+		return k
+	}
 	r.bodyLimit = int64(r.c.listener.settings.Load().Limits.Body)
 	if own := int64(r.route.bodyLimit); own > 0 {
 		r.bodyLimit = min(own, r.bodyLimit)
 	}
+	if g := r.route.gate; g != nil {
+		if k := g.meet(r); k != success || r.sent {
+			return k
+		}
+	}
+	if barred { // by keys that have changed since
+		return unauthorized
+	}
+	r.let = true
 	if r.fields.length > r.bodyLimit {
 		return bodyTooLarge
 	}
-	if l := r.route.limit; l != nil && !l.admits(r) {
-		return rateLimited
+	if l := r.route.limit; l != nil {
+		if k := l.meetHead(r); k != success {
+			return k
+		}
+	}
+	if k := r.route.tunnels.admit(r); k != success {
+		return k
+	}
+	if p := r.route.permits; p != nil {
+		return p.acquire(r)
 	}
 	return success
 }
@@ -199,7 +278,12 @@ func (r *request) check() kind {
 
 // unread reports whether some of the request's body is still on its way: what follows on the
 // connection cannot be told from it.
-func (r *request) unread() bool { return r.bodyLeft > 0 }
+func (r *request) unread() bool {
+	if d := r.duplex; d != nil {
+		return !d.whole(r.c)
+	}
+	return r.bodyLeft > 0
+}
 
 var (
 	http11 = []byte("HTTP/1.1")
@@ -216,65 +300,6 @@ func headerEnd(raw []byte) int {
 	return 0
 }
 
-// maxChoices bounds how often a variant is chosen for a request that has no endpoint when one is picked.
-const maxChoices = 4
-
-// choose picks the variant by chance or by the request's subject, and its endpoint by the pool's policy.
-// The body came since the table was loaded, perhaps slowly: where that table's endpoints take no more
-// requests by now, as after a shift and a drain, the one in force says who does.
-func (r *request) choose() kind {
-	for range maxChoices {
-		chosen, intended := r.pickVariant()
-		if chosen < 0 {
-			if !r.renew() {
-				return noEndpoint
-			}
-			continue
-		}
-		r.variant = r.route.variants[chosen]
-		if r.endpoint = r.route.split.Variants()[chosen].Pool.Pick(nil); r.endpoint == nil {
-			continue // it was usable a moment ago
-		}
-		if chosen != intended {
-			r.route.variants[intended].live.spilled.Add(1)
-		}
-		r.route.counts.byVariant[chosen].Add(1)
-		r.route.retry.live.request()
-		r.last = r.endpoint
-		return success
-	}
-	return noEndpoint
-}
-
-// renew takes the request's route from the table in force, if that is another one and has it.
-func (r *request) renew() bool {
-	now := r.p.table.Load()
-	next := now.route(r.route.cfg.Name)
-	if now == r.table || next == nil {
-		return false
-	}
-	r.table, r.route, r.variant = now, next, nil
-	return true
-}
-
-func (r *request) pickVariant() (chosen, intended int) {
-	rt := r.route
-	if rt.cfg.Affinity != nil {
-		if subject := r.subject(rt.cfg.Affinity); len(subject) > 0 {
-			return rt.split.BySubject(subject)
-		}
-		if f := rt.fallback; f >= 0 {
-			if v := rt.split.Variants()[f]; v.Weight > 0 && v.Pool.Usable() {
-				return f, f
-			}
-		}
-		if rt.cfg.Affinity.Fallback == "client_ip" {
-			return rt.split.BySubject(r.clientText())
-		}
-	}
-	return rt.split.ByChance(rand.Uint64())
-}
-
 // finish ends a request, whatever became of it: it answers what has no answer yet, lets go of
 // everything the request held, and accounts for it. A panic ends here, as a 500.
 func (r *request) finish() {
@@ -283,11 +308,13 @@ func (r *request) finish() {
 		r.p.panicked(v)
 	}
 	c := r.c
+	_ = r.endUpload()
 	c.total.Store(0)
 	if r.kind != success {
 		r.fail()
 	}
 	r.release()
+	r.leave()
 	if r.unread() {
 		r.closing, c.linger = true, c.linger || r.kind != clientGone
 	}
@@ -298,6 +325,22 @@ func (r *request) finish() {
 	c.deadline.Store(0)
 	c.idleUntil = c.listener.clock.after(c.listener.settings.Load().Timeouts.KeepAlive)
 	c.phase.Store(phaseBusy) // not idle: the next request may be in the buffer
+}
+
+// leave tells the parts of the route that the request has ended.
+func (r *request) leave() {
+	rt := r.route
+	if rt == nil {
+		return
+	}
+	if r.caching != nil {
+		r.caching.end(r)
+	}
+	if rt.mirror != nil {
+		rt.mirror.end(r)
+	}
+	r.in.turn.release(r) // whatever route or variant it was taken for
+	r.in.meter.settle(r)
 }
 
 // release gives back what an attempt held, also one that a panic ended.
@@ -311,11 +354,38 @@ func (r *request) release() {
 		r.endpoint = nil
 	}
 	r.dropBody()
-	if r.buf != nil {
-		if cap(r.buf.in)+cap(r.buf.out) <= maxPooled {
-			r.p.buffers.Put(r.buf)
-		}
-		r.buf = nil
+	r.giveBuffers()
+}
+
+// giveBuffers gives the buffers back, if the request has some, and with them what was gathered in them.
+func (r *request) giveBuffers() {
+	if r.buf == nil {
+		return
+	}
+	if cap(r.buf.in)+cap(r.buf.out) <= maxPooled {
+		r.p.buffers.Put(r.buf)
+	}
+	r.buf, r.gathered = nil, span{}
+}
+
+// ease gives back all that a request holds which is there no more than to pass on an answer that comes in pieces, over
+// a time that nobody knows.
+func (r *request) ease() {
+	r.easeIntake()
+	if r.tee == nil && r.caching == nil {
+		r.giveBuffers()
+	}
+	r.c.forget()
+	if r.c.ep != nil {
+		r.c.ep.forget()
+	}
+}
+
+// easeIntake gives back what the request was read with, if all of it was read and nothing else came.
+func (r *request) easeIntake() {
+	in := r.in
+	if r.bodyLeft == 0 && !r.chunkedBody && r.duplex == nil && in.br != nil && in.br == in.own && in.br.Buffered() == 0 {
+		in.part()
 	}
 }
 
@@ -327,10 +397,14 @@ func (r *request) fail() {
 		r.status, r.closing = 499, true
 	case r.sent:
 		r.closing = true
+		r.tellBroken()
 		r.c.cut = true
 		r.status = r.kind.failure().status
 	default:
 		r.c.forgive()
+		if rt := r.route; rt != nil && rt.cache != nil && rt.cache.rescue(r) {
+			return
+		}
 		r.reply()
 	}
 }

@@ -5,19 +5,21 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"weir/balancer"
 	"weir/config"
+	"weir/proxy/grpc"
 )
 
 // retrying is what a route's configuration says about attempts after the first.
 type retrying struct {
 	config.Retry
-	on   [kinds]bool // by the kind of a failed attempt
-	live *retryLive
+	on    [kinds]bool      // by the kind of a failed attempt
+	calls [grpc.Codes]bool // by the status of a call that was refused
+	live  *retryLive
 }
 
 func newRetrying(c config.Retry, live *retryLive) retrying {
@@ -27,64 +29,23 @@ func newRetrying(c config.Retry, live *retryLive) retrying {
 	r := retrying{Retry: c, live: live}
 	r.on[connectFailed] = slices.Contains(c.On, config.RetryConnect)
 	r.on[overloaded] = r.on[connectFailed] // no connection either
+	r.on[refused] = r.on[connectFailed]    // or none that takes the request
 	r.on[resetByEndpoint] = slices.Contains(c.On, config.RetryReset)
 	r.on[staleReset] = r.on[resetByEndpoint]
 	r.on[attemptTimeout] = slices.Contains(c.On, config.RetryTimeout)
-	r.on[badStatus] = len(c.Status) > 0
+	r.on[protocolError] = slices.Contains(c.On, config.RetryProtocol)
+	r.on[badStatus] = len(c.Status)+len(c.GRPC) > 0
+	for _, name := range c.GRPC {
+		status, _ := grpc.Named(strings.ToUpper(name))
+		r.calls[status] = true
+	}
 	return r
 }
 
-// retryLive bounds the retries of a route, so that endpoints in trouble do not get a multiple of what they
-// cannot bear (https://sre.google/sre-book/handling-overload, "Deciding to Retry"). It outlives tables, and
-// so does what it counts.
-//
-// It counts by seconds. A retry is compared with the whole of the last budgetSeconds and the present second,
-// requests with those alone, so that no 10 s see more than is allowed.
+// retryLive is what a route's retries have come to. It outlives tables.
 type retryLive struct {
-	now      atomic.Uint32
-	requests [budgetSeconds + 1]atomic.Uint32
-
-	mu        sync.Mutex // held by retries, which are rare, so that none is one too many
-	retries   [budgetSeconds + 1]uint32
-	exhausted atomic.Uint64 // retries that it did not allow
-	counts    [retryReasons]atomic.Uint64
-}
-
-const (
-	budgetSeconds = 10
-	budgetAtLeast = 10 // retries in 10 s that are allowed whatever the number of requests
-)
-
-func (b *retryLive) request() { b.requests[b.now.Load()].Add(1) }
-
-// tick begins another second.
-func (b *retryLive) tick() {
-	next := (b.now.Load() + 1) % uint32(len(b.requests))
-	b.requests[next].Store(0)
-	b.mu.Lock()
-	b.retries[next] = 0
-	b.mu.Unlock()
-	b.now.Store(next)
-}
-
-// take reports whether another retry is allowed, and counts it.
-func (b *retryLive) take(percent float64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var requests, retries uint64
-	oldest := (b.now.Load() + 1) % uint32(len(b.requests))
-	for i := range b.requests {
-		if uint32(i) != oldest {
-			requests += uint64(b.requests[i].Load())
-		}
-		retries += uint64(b.retries[i])
-	}
-	if float64(retries) >= max(budgetAtLeast, percent/100*float64(requests)) {
-		b.exhausted.Add(1)
-		return false
-	}
-	b.retries[b.now.Load()]++
-	return true
+	budget
+	counts [retryReasons]atomic.Uint64
 }
 
 // again prepares another attempt after one that ended with k: it chooses the endpoint and waits for its turn.
@@ -108,11 +69,16 @@ func (r *request) again(k kind) kind {
 func (r *request) mayRetry(k kind) bool {
 	rt := &r.route.retry
 	switch {
-	case !rt.on[k] || r.retries+1 >= rt.Attempts, r.sent || r.interim || r.up.lost:
+	case !rt.on[k] || r.retries+1 >= rt.Attempts, r.sent || r.interim:
 		return false
-	case k != connectFailed && k != overloaded && !r.idempotent():
+	case k != connectFailed && k != overloaded && k != refused && !r.idempotent():
 		return false
-	case !rt.live.take(rt.BudgetPercent):
+	}
+	_ = r.endUpload()
+	switch {
+	case r.up.lost:
+		return false
+	case !r.variant.load.retries(r), !rt.live.take(rt.BudgetPercent):
 		return false
 	}
 	rt.live.counts[reasonOf(k)].Add(1)
@@ -130,17 +96,34 @@ func (r *request) mayRenew(k kind) bool {
 }
 
 // retriesStatus reports whether an answer is to be dropped and the request sent again. It is not where its
-// endpoint, the only one, wants to be asked again when there is no time left.
+// endpoint wants to be asked again when there is no time left, and all others have been asked.
 func (r *request) retriesStatus(p *response) bool {
-	if !r.route.retry.on[badStatus] || !slices.Contains(r.route.retry.Status, p.status) {
+	if !r.route.retry.on[badStatus] || !slices.Contains(r.route.retry.Status, p.status) && !r.refusedBy(p, r.buf.in) {
 		return false
 	}
-	after := retryAfter(lookup(r.buf.in[p.at:p.end], "retry-after"))
-	if after > r.route.cfg.Timeouts.Total-time.Since(r.start) && len(r.pool().UsableEndpoints()) <= 1 || !r.mayRetry(badStatus) {
+	lines := r.buf.in[p.at:p.end]
+	after := retryAfter(lookup(lines, "retry-after"))
+	if v := lookup(lines, pushbackField); v != nil && r.isCall() {
+		later, again := grpc.Pushback(v)
+		if !again {
+			return false
+		}
+		after = max(after, later)
+	}
+	if after > r.time.total-time.Since(r.start) && !r.another() || !r.mayRetry(badStatus) {
 		return false
 	}
 	r.retryAfter = after
 	return true
+}
+
+// another reports whether an endpoint of the variant can be asked that was not.
+func (r *request) another() bool {
+	tried := r.in.tried
+	if r.retries == 0 {
+		tried = nil // those of a request before
+	}
+	return slices.ContainsFunc(r.pool().UsableEndpoints(), func(e *balancer.Endpoint) bool { return e != r.last && !slices.Contains(tried, e) })
 }
 
 // pool is that of the request's variant.
@@ -158,7 +141,9 @@ func (r *request) pickAgain() bool {
 	before, pool := r.last, r.pool()
 	// Where every usable endpoint has failed, one that is ejected is a better bet than the same again.
 	if r.endpoint = pool.PickEjected(r.in.tried); r.endpoint == nil {
-		r.endpoint = pool.Pick(r.in.tried)
+		r.endpoint = r.pick(pool, r.in.tried)
+	} else {
+		r.rif = r.endpoint.Inflight()
 	}
 	if r.endpoint == nil {
 		return false
@@ -170,19 +155,27 @@ func (r *request) pickAgain() bool {
 	return true
 }
 
-// pauseStep is how long the request sleeps before it looks whether somebody has ended it.
-const pauseStep = 100 * time.Millisecond
-
 // pause waits before the next attempt: full jitter over a base that doubles
 // (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter), and what the endpoint asked for
 // where there is no other. It returns success, or why the request has ended meanwhile.
 func (r *request) pause() kind {
 	ceiling := min(time.Duration(1<<min(r.retries, 10)-1), 10) * r.route.retry.Backoff
-	wait := max(time.Duration(rand.Int64N(int64(ceiling)+1)), r.retryAfter)
+	return r.pauseUntil(time.Now().Add(max(time.Duration(rand.Int64N(int64(ceiling)+1)), r.retryAfter)))
+}
+
+// pauseStep is how long the request sleeps before it looks whether somebody has ended it.
+const pauseStep = 100 * time.Millisecond
+
+// pauseUntil waits; it returns success, or why the request has ended meanwhile.
+func (r *request) pauseUntil(until time.Time) kind {
 	c := r.c
 	c.overcome()
 	c.enter(phaseAwait)
-	for until := time.Now().Add(wait); c.interruptedBy() == reasonNone; {
+	defer c.enter(phaseBusy)
+	// A loop looks at its watch now and then only, which is not exact enough.
+	bell := time.AfterFunc(time.Until(until), c.strand.unpark)
+	defer bell.Stop()
+	for c.interruptedBy() == reasonNone {
 		left := time.Until(until)
 		if left <= 0 {
 			return success
@@ -201,8 +194,8 @@ func (r *request) idempotent() bool {
 		return false
 	}
 	if methods[r.method] == "POST" {
-		path, _ := normalisePath(nil, r.target)
-		return infers(path)
+		path, _ := normalisePath(nil, r.sentTarget())
+		return infers(path) || r.isCall() && rereads(path)
 	}
 	return safe(r.method)
 }
@@ -231,18 +224,21 @@ const (
 	retryConnect
 	retryReset
 	retryTimeout
+	retryProtocol
 	retryStatus
 	retryReasons
 )
 
-var retryReason = [retryReasons]string{"stale", "connect", "reset", "timeout", "status"}
+var retryReason = [retryReasons]string{"stale", "connect", "reset", "timeout", "protocol", "status"}
 
 func reasonOf(k kind) int {
 	switch k {
-	case connectFailed, overloaded:
+	case connectFailed, overloaded, refused:
 		return retryConnect
 	case attemptTimeout:
 		return retryTimeout
+	case protocolError:
+		return retryProtocol
 	case badStatus:
 		return retryStatus
 	}

@@ -5,23 +5,17 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"weir/balancer"
 )
 
-// descriptor is the seam between the request path and the engine that moves its bytes: a TCP
-// connection in non-blocking mode. There is one of goroutines (goroutine.go) and one of event loops
-// (loopconn_linux.go).
-//
-// Read and Write are those of syscall.RawConn: they run step until it says that it is done, and block
-// in between until the connection may be readable or writable. The strand that owns the descriptor
-// calls them; interrupt, peerGone and readable may be called from anywhere.
+// descriptor is the seam between the request path and what moves its bytes. It is a file or a channel. One strand
+// may read while another writes; interrupt, peerGone and readable may be called from anywhere.
 type descriptor interface {
-	Read(step func(fd uintptr) (done bool)) error
-	Write(step func(fd uintptr) (done bool)) error
-	Control(f func(fd uintptr)) error
-
 	// announced reports whether the engine has been told of something to read; drained says
 	// that a read took all there was, so that it need not try before it waits.
 	announced() bool
@@ -41,11 +35,44 @@ type descriptor interface {
 	// rest says that nobody uses the descriptor until a strand owns it again.
 	rest()
 
+	// local is the socket's own address; the zero AddrPort where it has none, as a Unix socket.
 	local() netip.AddrPort
 	closeWrite()
 	close()
-	// reset closes with a RST, so that a peer in the middle of a message cannot take it for whole.
+	// reset closes with a RST, so that a peer in the middle of a message cannot take it for whole. A Unix socket has no
+	// such thing: it is closed.
 	reset()
+}
+
+// file is a descriptor of the system's: a connection in non-blocking mode. There is one of goroutines
+// (goroutine.go) and one of event loops (loopconn_linux.go).
+//
+// Read and Write are those of syscall.RawConn: they run step until it says that it is done, and block
+// in between until the connection may be readable or writable.
+type file interface {
+	descriptor
+	Read(step func(fd uintptr) (done bool)) error
+	Write(step func(fd uintptr) (done bool)) error
+	Control(f func(fd uintptr)) error
+}
+
+// teller is a descriptor that tells when its peer has ended its side, so that nobody has to ask. It calls ended from
+// anywhere, without a lock that the owner takes, when peerGone says so already; hard: the peer takes nothing any more.
+type teller interface{ tell(ended func(hard bool)) }
+
+// channel is a descriptor whose bytes are not those of a file: what a TLS connection carries, or an HTTP/2 stream.
+// Its lock is taken after that of a conn, never before.
+type channel interface {
+	descriptor
+	// receive blocks until there are bytes, their end (io.EOF), or an interrupt (os.ErrDeadlineExceeded).
+	receive(p []byte) (int, error)
+	// receiveNow is receive, but errIdle where that would block.
+	receiveNow(p []byte) (int, error)
+	// attend blocks until receive would not, or an interrupt.
+	attend() error
+	// transmit sends all of p, or returns how far it got and why it stopped. After each piece that was taken, but
+	// the last, it calls progress, if that is not nil.
+	transmit(p []byte, progress func()) (int, error)
 }
 
 // strand is the thread of control of one client connection, on either engine: what its code waits on
@@ -55,16 +82,34 @@ type strand interface {
 	lane() int
 	// own says that the strand, and no other, is going to use d.
 	own(d descriptor)
-	dial(address netip.AddrPort, timeout time.Duration) (descriptor, error)
+	dial(address balancer.Addr, timeout time.Duration) (descriptor, error)
 	// park blocks until unpark, which may come first and from anywhere, or false after timeout.
 	park(timeout time.Duration) bool
 	unpark()
+	// spawn runs task on another strand of the same lane, soon; false where none can be begun any more. The strand
+	// itself calls it.
+	spawn(task func(strand)) bool
+	// signal makes what strands of this lane wait on.
+	signal() signal
 }
 
-// socket is one TCP connection, to a client or to an endpoint, whose calls look blocking. Deadlines are
+// signal is what one strand at a time waits on until others have news for it. There may be none: who waits looks
+// again.
+type signal interface {
+	// wait blocks until a raise. It unlocks mu meanwhile.
+	wait(mu sync.Locker)
+	// raise wakes who waits. A strand of the same lane calls it, with mu locked.
+	raise()
+	// raiseFrom is raise, from anywhere, with mu locked.
+	raiseFrom()
+}
+
+// socket is one connection, of TCP or of a Unix socket, to a client or to an endpoint, whose calls look blocking. Deadlines are
 // not set per call: the owner notes them and the watch (watch.go) interrupts what is late.
 type socket struct {
 	descriptor
+	fd  file    // nil where the descriptor is
+	via channel // this
 	ops *SocketOps
 	// fused: a step that has nothing to read yet costs a system call, so exchange spares it.
 	fused bool
@@ -94,30 +139,26 @@ type SocketOps struct {
 var errStale = errors.New("connection was closed while idle")
 
 func (s *socket) open(d descriptor, ops *SocketOps) {
-	_, goroutine := d.(*netConn)
-	s.descriptor, s.ops, s.fused = d, ops, goroutine
+	s.ops = ops
+	s.use(d)
 	s.readFn, s.writeFn, s.exchangeFn, s.waitFn = s.readStep, s.writeStep, s.exchangeStep, s.waitStep
 }
 
-// handOver moves the connection to the goroutine engine, for what the loops do not serve: tunnels. Its
-// strand calls it and ends; whoever goes on with it has a goroutine of its own. After an error it is closed.
-func (s *socket) handOver() error {
-	l, ok := s.descriptor.(interface{ leave() (*netConn, error) })
-	if !ok {
-		return nil
-	}
-	d, err := l.leave()
-	if err != nil {
-		return err
-	}
-	s.descriptor, s.fused = d, true
-	return nil
+// use makes d what the socket reads and writes.
+func (s *socket) use(d descriptor) {
+	_, s.fused = d.(*netConn)
+	s.descriptor = d
+	s.fd, _ = d.(file)
+	s.via, _ = d.(channel)
 }
 
 // read returns at least one byte or an error; io.EOF when the peer ended the connection.
 func (s *socket) read(p []byte) (int, error) {
+	if s.via != nil {
+		return s.via.receive(p)
+	}
 	s.rbuf, s.n, s.err = p, 0, nil
-	if err := s.Read(s.readFn); err != nil {
+	if err := s.fd.Read(s.readFn); err != nil {
 		return 0, err
 	}
 	return s.n, s.err
@@ -125,12 +166,18 @@ func (s *socket) read(p []byte) (int, error) {
 
 // write writes all of p, or returns how far it got and why it stopped.
 func (s *socket) write(p []byte) (int, error) {
+	if s.via != nil {
+		return s.via.transmit(p, s.progress)
+	}
 	s.wbuf, s.n, s.err = p, 0, nil
-	if err := s.Write(s.writeFn); err != nil {
+	if err := s.fd.Write(s.writeFn); err != nil {
 		return s.n, err
 	}
 	return s.n, s.err
 }
+
+// forget drops what the last operations were given, which keeps it from the garbage collector.
+func (s *socket) forget() { s.rbuf, s.wbuf = nil, nil }
 
 // exchange sends w and waits for the first bytes of the answer, which it puts into r. With check it
 // first makes sure that the connection is quiet (errStale if not). sent reports whether any byte of w
@@ -138,6 +185,11 @@ func (s *socket) write(p []byte) (int, error) {
 func (s *socket) exchange(w, r []byte, check bool) (n int, sent bool, err error) {
 	if s.fused {
 		return s.exchangeFused(w, r, check)
+	}
+	if t, ok := s.via.(*tlsConn); ok && len(w) <= tlsPiece {
+		if _, fused := t.file.(*netConn); fused {
+			return t.exchange(w, r, check)
+		}
 	}
 	if check && !s.quiet() {
 		return 0, false, errStale
@@ -161,7 +213,7 @@ func (s *socket) exchange(w, r []byte, check bool) (n int, sent bool, err error)
 // try first and that could only fail.
 func (s *socket) exchangeFused(w, r []byte, check bool) (n int, sent bool, err error) {
 	s.wbuf, s.rbuf, s.n, s.err, s.sent, s.check = w, r, 0, nil, false, check
-	if err := s.Read(s.exchangeFn); err != nil {
+	if err := s.fd.Read(s.exchangeFn); err != nil {
 		return 0, s.sent, err
 	}
 	return s.n, s.sent, s.err
@@ -272,7 +324,19 @@ func (s *socket) quietFD(fd uintptr) bool {
 	return err == syscall.EAGAIN
 }
 
+// unsent reports whether some of what write has taken has not left, after an interrupt: a further write, also of
+// nothing, sends it.
+func (s *socket) unsent() bool {
+	t, ok := s.via.(*tlsConn)
+	return ok && t.unsent()
+}
+
 // wait blocks until the socket has something to read, or its end, without holding a buffer.
-func (s *socket) wait() error { return s.Read(s.waitFn) }
+func (s *socket) wait() error {
+	if s.via != nil {
+		return s.via.attend()
+	}
+	return s.fd.Read(s.waitFn)
+}
 
 func (s *socket) waitStep(fd uintptr) bool { return !s.quietFD(fd) }

@@ -91,7 +91,7 @@ func admitNew(ln *net.TCPListener) {
 
 // duplicate returns another descriptor of a listener. Unlike that of ln.File it stays non-blocking, and
 // so the listener does, when its Fd method is called.
-func duplicate(ln *net.TCPListener) (*os.File, error) {
+func duplicate(ln listening) (*os.File, error) {
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func duplicate(ln *net.TCPListener) (*os.File, error) {
 }
 
 // queued reports whether an accept would return at once.
-func queued(ln *net.TCPListener) (ready bool) {
+func queued(ln listening) (ready bool) {
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return false

@@ -42,7 +42,9 @@ func refuseNew(*net.TCPListener) {}
 func admitNew(*net.TCPListener) {}
 
 // duplicate returns another descriptor of a listener.
-func duplicate(ln *net.TCPListener) (*os.File, error) { return ln.File() }
+func duplicate(ln listening) (*os.File, error) {
+	return ln.(interface{ File() (*os.File, error) }).File()
+}
 
 // queued cannot tell here; the accept that follows has a deadline.
-func queued(*net.TCPListener) bool { return true }
+func queued(listening) bool { return true }

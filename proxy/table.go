@@ -7,6 +7,7 @@ import (
 
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/certificate/acme"
 	"weir/internal/state"
 	"weir/internal/stats"
 )
@@ -26,6 +27,10 @@ type table struct {
 	// remembered is what the last run left, before the first configuration of this one is in force.
 	remembered *state.Document
 	live       map[variantKey]*variantLive // the figures of all variants; handed from table to table
+	sources    map[sourceKey]source        // of the gates' credentials, of certificates and authorities
+	tls        map[string]*tlsServer       // by the address of the listener
+	accounts   []*acme.Account             // that get certificates; nil: no listener asks for that
+	cors       bool                        // some route answers preflights
 }
 
 // route returns the route of that name, nil when there is none.
@@ -50,23 +55,39 @@ func (t *table) pool(name string) *pool {
 // follows when the table is in force.
 type pool struct {
 	*balancer.Pool
-	set state.Pool
+	set  state.Pool
+	load *load      // nil: unbounded
+	tls  *tlsClient // nil: its endpoints speak plain HTTP
 }
 
 // route is a route in force: its split at these weights, and its limits.
 type route struct {
 	cfg        config.Route
 	split      *balancer.Split
-	variants   []*variant // parallel to split.Variants()
-	none       *variant   // stands for it while none was chosen
-	fallback   int        // index of the variant for requests without a subject; -1: by chance
-	generation uint64     // of the last change
-	overlay    *overlay   // weights set through the API, nil when the file's are in force
-	counts     *choices   // since the weights last changed
+	variants   []*variant    // parallel to split.Variants()
+	none       *variant      // stands for it while none was chosen
+	subject    config.Source // what affinity keeps on its variant, as subjectOf has it
+	fallback   int           // index of the variant for requests without a subject; -1: by chance
+	generation uint64        // of the last change
+	overlay    *overlay      // weights set through the API, nil when the file's are in force
+	counts     *choices      // since the weights last changed
 	retry      retrying
-	limit      *limited // nil: none
+	tunnels    tunnels
+	asks       asking
+
+	// Nil where the route has no such thing.
+	hedge       *hedging
+	gate        *gate
+	limit       *limited
+	permits     *permits
+	cache       *cached
+	mirror      *mirror
+	edits       *edits
+	trial       *trial // counts for a rollout
+	compression *compression
 
 	bodyLimit config.Size // 0: the listener's
+	inspect   int64       // how large a body may be that is read whole to look into it; 0: nobody does
 }
 
 // overlay are weights set through the API, on top of the split of the file that they were set upon.
@@ -86,14 +107,21 @@ type variant struct {
 	version     string
 	header      []byte // "X-Weir-Variant: blue\r\n"
 	live        *variantLive
+	asks        bool          // the pool wants to know the load of its endpoints
+	load        *load         // of the pool; nil: unbounded
+	heads       *heads        // nil where no hedge goes by them
+	alike       config.Source // by what the pool's policy keeps requests on an endpoint; its Kind is "" where it does not
 }
 
 // variantLive are the figures of a variant. Counting is atomic; nothing on the request path locks.
 type variantLive struct {
 	requests, errors, spilled atomic.Uint64
 	codes                     codeCounts
+	calls                     callCounts
 	latency                   stats.Histogram
+	tunnels                   tunnelLive
 	window                    stats.Window
+	streams                   streamLive
 }
 
 // methods are the label values of requests by method; everything else a client may send is OTHER,
@@ -140,11 +168,11 @@ func (c *codeCounts) each(f func(method string, code int, n uint64)) {
 	}
 }
 
-func (l *variantLive) observe(method, code int, d time.Duration) {
+func (l *variantLive) observe(method, code int, failed bool, d time.Duration) {
 	l.requests.Add(1)
 	l.codes.add(method, code)
 	l.latency.Record(d)
-	if code < 500 {
+	if !failed {
 		l.window.Record(d)
 		return
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // Sockets are listening sockets by their configured addresses.
-type Sockets map[string]*net.TCPListener
+type Sockets map[string]listening
 
 // OpenSockets makes the sockets of want: those that another weir has passed on, by configured address,
 // and new ones. It leaves the files open. A new weir opens them so before it says that it is ready, and
@@ -25,7 +25,7 @@ func OpenSockets(want []config.Listener, inherited map[string]*os.File) (Sockets
 		}
 		var err error
 		if f := inherited[c.Address]; f != nil {
-			s[c.Address], err = adopt(f)
+			s[c.Address], err = adopt(f, c.Address)
 		} else {
 			s[c.Address], err = bind(c.Address)
 		}
@@ -38,24 +38,31 @@ func OpenSockets(want []config.Listener, inherited map[string]*os.File) (Sockets
 	return s, nil
 }
 
-func adopt(f *os.File) (*net.TCPListener, error) {
+func adopt(f *os.File, address string) (listening, error) {
 	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, err
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		_ = l.Close()
-		return nil, errors.New("what was passed on is no TCP socket")
+	path, isUnix := config.UnixPath(address)
+	switch l := l.(type) {
+	case *net.TCPListener:
+		if !isUnix {
+			admitNew(l)
+			return l, nil
+		}
+	case *net.UnixListener:
+		if isUnix && l.Addr().Network() == "unix" {
+			return newUnixListener(l, path, false), nil
+		}
 	}
-	admitNew(tcp)
-	return tcp, nil
+	_ = l.Close()
+	return nil, errors.New("what was passed on is no socket of such an address")
 }
 
 // Close closes those that no proxy uses.
 func (s Sockets) Close() {
-	for _, tcp := range s {
-		_ = tcp.Close()
+	for _, socket := range s {
+		discard(socket)
 	}
 	clear(s)
 }
@@ -69,12 +76,12 @@ func (p *Proxy) Use(want []config.Listener, s Sockets) error {
 	known := slices.Clone(*p.listeners.Load())
 	defer func() { p.listeners.Store(&known) }() // on an error, too, for Shutdown to close
 	for _, c := range want {
-		tcp := s[c.Address]
-		if tcp == nil {
+		socket := s[c.Address]
+		if socket == nil {
 			continue
 		}
 		delete(s, c.Address)
-		l, err := p.newListener(c, tcp)
+		l, err := p.newListener(c, socket)
 		if err != nil {
 			return fmt.Errorf("cannot listen on %s: %w", c.Address, err)
 		}
@@ -88,7 +95,7 @@ func (p *Proxy) Use(want []config.Listener, s Sockets) error {
 func (p *Proxy) ListenerFiles() (map[string]*os.File, error) {
 	files := map[string]*os.File{}
 	for _, l := range *p.listeners.Load() {
-		f, err := duplicate(l.tcp)
+		f, err := duplicate(l.socket)
 		if err != nil {
 			for _, f := range files {
 				_ = f.Close()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/backend/backendtest"
 	"weir/config"
 	"weir/proxy"
 )
@@ -69,7 +71,13 @@ func addresses(cfg *config.Config) (a []string) {
 // TestTakeoverUnderLoad hands sockets from proxy to proxy while clients open a connection for each
 // request: none of them is refused, reset or kept waiting.
 func TestTakeoverUnderLoad(t *testing.T) {
-	s := setup{endpoints: []string{newEndpoint(t, serveOK).addr}}
+	for name, address := range map[string]string{"TCP": "127.0.0.1:0", "a Unix socket": "unix:" + backendtest.SocketPath(t)} {
+		t.Run(name, func(t *testing.T) { takeoverUnderLoad(t, address) })
+	}
+}
+
+func takeoverUnderLoad(t *testing.T, address string) {
+	s := setup{endpoints: []string{newEndpoint(t, serveOK).addr}, address: address}
 	cfg := parse(t, s.render())
 	running := proxy.New(proxy.Options{Version: "test"})
 	if _, _, err := running.Apply(cfg); err != nil {
@@ -108,12 +116,40 @@ func TestTakeoverUnderLoad(t *testing.T) {
 	stop.Store(true)
 	clients.Wait()
 	t.Logf("%d requests", sent.Load())
+	path, ok := strings.CutPrefix(addr, "unix:")
+	if !ok {
+		return
+	}
+	if err := running.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the last to listen has not removed the file: %v", err)
+	}
+}
+
+// TestTakeoverOfAnotherSocket: a descriptor is no socket of an address of another kind.
+func TestTakeoverOfAnotherSocket(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	f, err := tcp.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	address := "unix:" + backendtest.SocketPath(t)
+	if _, err := proxy.OpenSockets([]config.Listener{{Address: address}}, map[string]*os.File{address: f}); err == nil || !strings.Contains(err.Error(), "no socket of such an address") {
+		t.Error(err)
+	}
 }
 
 // ask sends a request on a connection of its own. A SYN that is dropped costs its client a second.
 func ask(addr string) error {
 	began := time.Now()
-	nc, err := net.DialTimeout("tcp", addr, patience)
+	nc, err := connect(addr)
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,14 @@ package proxy
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
 	"weir/balancer"
+	"weir/config"
 )
 
 // transport is weir's own way to one endpoint: its kept-alive connections, newest first, and the
@@ -19,7 +20,7 @@ import (
 // only uses those of its own lane, so that the usual case touches nothing that another loop writes.
 type transport struct {
 	address string
-	addrs   func() []netip.AddrPort
+	addrs   func() []balancer.Addr
 	ops     *SocketOps
 
 	settings atomic.Pointer[transportSettings]
@@ -29,6 +30,16 @@ type transport struct {
 	open   atomic.Int64 // idle, in use and being dialed, in all lanes
 	closed atomic.Bool
 	drains atomic.Bool
+
+	handshake atomic.Pointer[endpointTLS] // nil before the first
+	warned    atomic.Int64                // of one that failed, in seconds
+
+	http2   http2Live
+	reports reportsLive
+	scraper scraper
+	log     *zap.Logger // nil: nobody is told
+	// panicked is told what a strand of an HTTP/2 connection has recovered from.
+	panicked func(v any)
 
 	waiting atomic.Int32 // len(waiters), or more for a moment
 	mu      sync.Mutex
@@ -40,6 +51,7 @@ type transport struct {
 type lane struct {
 	mu   sync.Mutex
 	idle []*epConn
+	muxes
 }
 
 // waiter is a request that found all connections in use.
@@ -54,14 +66,33 @@ type waiter struct {
 type transportSettings struct {
 	max, idle      int
 	connectTimeout time.Duration
+	breaker        *breaker // of the pool; nil: there is none
+
+	http2                       bool
+	streams                     int // of a connection
+	keepalive, keepaliveTimeout time.Duration
+
+	tls       *tlsClient // nil: plain HTTP
+	introduce string     // version of the PROXY protocol that a connection begins with; "": it does not
 }
 
-// epConn is one connection to an endpoint.
+func (pl *pool) transportSettings() transportSettings {
+	c, protocol := pl.Config().Connections, pl.Config().Protocol
+	return transportSettings{
+		max: c.Max, idle: c.Idle, connectTimeout: c.ConnectTimeout, breaker: pl.load.breakerOf(),
+		http2: protocol == config.ProtocolHTTP2, streams: c.Streams, keepalive: c.Keepalive, keepaliveTimeout: c.KeepaliveTimeout,
+		tls: pl.tls, introduce: pl.Config().ProxyProtocol,
+	}
+}
+
+// epConn is one connection to an endpoint, or a stream on one.
 type epConn struct {
 	socket
-	t    *transport
-	lane int
-	used bool // it has carried a request before
+	t      *transport
+	lane   int
+	used   bool      // it has carried a request before
+	taken  bool      // it is one client's, and carries one request (present.go)
+	stream *epStream // nil: it is a connection
 }
 
 var (
@@ -70,11 +101,15 @@ var (
 )
 
 func (p *Proxy) newTransport(e *balancer.Endpoint) *transport {
-	return newTransport(e.Address, e.Addrs, p.engines.lanes(), p.ops)
+	t := newTransport(e.Address, e.Addrs, p.engines.lanes(), p.ops)
+	t.log, t.panicked = p.log, p.panicked
+	return t
 }
 
-func newTransport(address string, addrs func() []netip.AddrPort, lanes int, ops *SocketOps) *transport {
-	return &transport{address: address, addrs: addrs, lanes: make([]atomic.Pointer[lane], lanes), ops: ops}
+func newTransport(address string, addrs func() []balancer.Addr, lanes int, ops *SocketOps) *transport {
+	t := &transport{address: address, addrs: addrs, lanes: make([]atomic.Pointer[lane], lanes), ops: ops}
+	t.http2.buffers.New = func() any { b := make([]byte, readSize); return &b }
+	return t
 }
 
 // lane returns a lane, which is made when it is first asked for.
@@ -88,20 +123,23 @@ func (t *transport) lane(i int) *lane {
 }
 
 // get returns a connection: a kept-alive one, a new one, or, with max open, the first that comes
-// free within the connect timeout. fresh asks for a new one. Whether a kept-alive connection is
+// free within the connect timeout. fresh asks for a new one, who is whom it would be for. Whether a kept-alive connection is
 // still good is found out when it is used (socket.exchange), not here.
-func (t *transport) get(s strand, fresh bool) (*epConn, error) {
+func (t *transport) get(s strand, fresh bool, who presenter) (*epConn, error) {
 	settings := t.settings.Load()
-	if !fresh {
+	if settings.http2 {
+		return t.stream(s, settings) // which are all fresh
+	}
+	if !fresh && settings.introduce == "" {
 		if e := t.lane(s.lane()).newest(); e != nil {
 			s.own(e.descriptor)
 			return e, nil
 		}
 	}
 	if t.reserve(settings.max) || t.evict() {
-		return t.dial(s, settings)
+		return t.dial(s, settings, who)
 	}
-	return t.wait(s, settings)
+	return t.wait(s, settings, who)
 }
 
 // newest takes the idle connection that was used last; nil when there is none.
@@ -155,7 +193,11 @@ func (t *transport) evict() bool {
 }
 
 // wait is for a connection that another request gives back, or for the right to dial one.
-func (t *transport) wait(s strand, settings *transportSettings) (*epConn, error) {
+func (t *transport) wait(s strand, settings *transportSettings, who presenter) (*epConn, error) {
+	if !settings.breaker.pend() {
+		return nil, errPending
+	}
+	defer settings.breaker.pended()
 	w := &waiter{strand: s, since: time.Now()}
 	t.mu.Lock()
 	t.waiting.Add(1)
@@ -177,7 +219,7 @@ func (t *transport) wait(s strand, settings *transportSettings) (*epConn, error)
 		}
 	}
 	if w.e == nil {
-		return t.dial(s, settings)
+		return t.dial(s, settings, who)
 	}
 	s.own(w.e.descriptor)
 	return w.e, nil
@@ -213,7 +255,7 @@ func (t *transport) hand(e *epConn) {
 	w := t.waiters[i]
 	t.waiters = append(t.waiters[:i], t.waiters[i+1:]...)
 	t.waiting.Add(-1)
-	if e != nil && e.lane == w.strand.lane() {
+	if e != nil && e.lane == w.strand.lane() && t.settings.Load().introduce == "" {
 		w.e = e
 	} else if e != nil {
 		e.close()
@@ -233,24 +275,47 @@ func (t *transport) nextWaiter(e *epConn) int {
 }
 
 // dial opens a connection; its place in open is already taken.
-func (t *transport) dial(s strand, settings *transportSettings) (*epConn, error) {
+func (t *transport) dial(s strand, settings *transportSettings, who presenter) (*epConn, error) {
+	d, err := t.connect(s, settings, who)
+	if err != nil {
+		t.release()
+		return nil, err
+	}
+	e := &epConn{t: t, lane: s.lane(), taken: settings.introduce != ""}
+	e.socket.open(d, t.ops)
+	return e, nil
+}
+
+// connect dials the addresses of the endpoint until one answers.
+func (t *transport) connect(s strand, settings *transportSettings, who presenter) (d descriptor, err error) {
 	addrs := t.addrs()
-	err := errUnresolved
+	err = errUnresolved
 	deadline := time.Now().Add(settings.connectTimeout)
 	first := int(t.turn.Add(1))
 	for i := range addrs {
-		var d descriptor
-		if d, err = s.dial(addrs[(first+i)%len(addrs)], time.Until(deadline)); err == nil {
-			e := &epConn{t: t, lane: s.lane()}
-			e.socket.open(d, t.ops)
-			return e, nil
+		d, err = dial(s, addrs[(first+i)%len(addrs)], deadline)
+		if err == nil && settings.introduce != "" {
+			err = t.introduce(d, settings.introduce, who)
 		}
-		if time.Now().After(deadline) {
+		if err == nil && settings.tls != nil {
+			d, err = t.secure(d, settings, deadline)
+		}
+		if err == nil || time.Now().After(deadline) {
 			break
 		}
 	}
-	t.release()
-	return nil, err
+	return d, err
+}
+
+// dial makes a connection to an address.
+func dial(s strand, a balancer.Addr, deadline time.Time) (descriptor, error) {
+	for wait := balancer.FirstBusyWait; ; wait = min(2*wait, balancer.LongestBusyWait) {
+		d, err := s.dial(a, time.Until(deadline))
+		if err == nil || !a.Busy(err) || time.Until(deadline) < wait {
+			return d, err
+		}
+		s.park(wait)
+	}
 }
 
 // keepAlive finds peers that vanished without a word.
@@ -258,6 +323,14 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 
 // put gives a connection back that is between two messages.
 func (t *transport) put(e *epConn) {
+	if e.stream != nil {
+		e.stream.finish(true)
+		return
+	}
+	if e.taken {
+		t.drop(e)
+		return
+	}
 	e.used = true
 	e.rest()
 	if t.waiting.Load() > 0 {
@@ -266,7 +339,7 @@ func (t *transport) put(e *epConn) {
 	}
 	l := t.lane(e.lane)
 	l.mu.Lock()
-	if len(l.idle) >= t.keep(e.lane) {
+	if s := t.settings.Load(); len(l.idle) >= t.keep(e.lane) || s.http2 || s.introduce != "" { // which a reload has made it
 		l.mu.Unlock()
 		t.drop(e)
 		return
@@ -294,7 +367,21 @@ func (t *transport) keep(lane int) int {
 
 // drop closes a connection that is of no more use.
 func (t *transport) drop(e *epConn) {
+	if e.stream != nil {
+		e.stream.finish(false)
+		return
+	}
 	e.close()
+	t.release()
+}
+
+// abort is drop in the middle of a request, which the endpoint must not take for whole.
+func (t *transport) abort(e *epConn) {
+	if e.stream != nil {
+		e.stream.finish(false)
+		return
+	}
+	e.reset()
 	t.release()
 }
 
@@ -307,81 +394,5 @@ func (t *transport) release() {
 	t.open.Add(-1)
 	if t.waiting.Load() > 0 && t.reserve(t.settings.Load().max) { // since the look above
 		t.hand(nil)
-	}
-}
-
-// close ends the idle connections and keeps no more: the endpoint left the configuration. Requests
-// under way finish.
-func (t *transport) close() {
-	t.closed.Store(true)
-	t.trim()
-}
-
-// drain ends the idle connections and keeps no more until the drain ends.
-func (t *transport) drain(drains bool) {
-	if t.drains.Swap(drains) != drains {
-		t.trim()
-	}
-}
-
-// trim closes the idle connections of each lane beyond what it keeps.
-func (t *transport) trim() {
-	for i := range t.lanes {
-		l := t.lanes[i].Load()
-		if l == nil {
-			continue
-		}
-		l.mu.Lock()
-		surplus := len(l.idle) - t.keep(i)
-		l.mu.Unlock()
-		for _, e := range l.oldest(surplus) {
-			t.drop(e)
-		}
-	}
-}
-
-// configure puts settings in force. It also undoes close, for an endpoint that came back by a later
-// reload while it was still in use.
-func (t *transport) configure(s transportSettings) {
-	t.settings.Store(&s)
-	t.closed.Store(false)
-	t.trim()
-}
-
-// connections is the number of open and of idle connections.
-func (t *transport) connections() (open, idle int) {
-	for i := range t.lanes {
-		if l := t.lanes[i].Load(); l != nil {
-			l.mu.Lock()
-			idle += len(l.idle)
-			l.mu.Unlock()
-		}
-	}
-	return int(t.open.Load()), idle
-}
-
-// prune closes the idle connections of a lane that their endpoint has ended or that have said something
-// unasked. A request would notice too, but only when it draws them. Only the lane's loop may ask, if it
-// is one's.
-func (t *transport) prune(i int) {
-	l := t.lanes[i].Load()
-	if l == nil {
-		return
-	}
-	l.mu.Lock()
-	var ended []*epConn
-	kept := l.idle[:0]
-	for _, e := range l.idle {
-		if e.quiet() {
-			kept = append(kept, e)
-		} else {
-			ended = append(ended, e)
-		}
-	}
-	clear(l.idle[len(kept):])
-	l.idle = kept
-	l.mu.Unlock()
-	for _, e := range ended {
-		t.drop(e)
 	}
 }

@@ -6,10 +6,14 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"weir/balancer"
 )
 
 // listenTCP accepts connections and hands them to the test.
-func listenTCP(t *testing.T) (netip.AddrPort, chan net.Conn) {
+func tcpAddr(s string) balancer.Addr { return balancer.Addr{AddrPort: netip.MustParseAddrPort(s)} }
+
+func listenTCP(t *testing.T) (balancer.Addr, chan net.Conn) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -25,19 +29,19 @@ func listenTCP(t *testing.T) (netip.AddrPort, chan net.Conn) {
 			conns <- c
 		}
 	}()
-	return netip.MustParseAddrPort(ln.Addr().String()), conns
+	return tcpAddr(ln.Addr().String()), conns
 }
 
 func testTransport(t *testing.T, s transportSettings) (*transport, chan net.Conn) {
 	addr, conns := listenTCP(t)
-	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 1, nil)
+	tr := newTransport(addr.String(), func() []balancer.Addr { return []balancer.Addr{addr} }, 1, nil)
 	tr.configure(s)
 	return tr, conns
 }
 
 func mustGet(t *testing.T, tr *transport) *epConn {
 	t.Helper()
-	e, err := tr.get(newGoroutineStrand(), false)
+	e, err := tr.get(newGoroutineStrand(), false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +60,7 @@ func TestTransportReusesNewestFirst(t *testing.T) {
 	if got := mustGet(t, tr); got != b {
 		t.Error("the connection used last is not taken first")
 	}
-	if got, err := tr.get(newGoroutineStrand(), true); err != nil || got == a || got.used {
+	if got, err := tr.get(newGoroutineStrand(), true, nil); err != nil || got == a || got.used {
 		t.Errorf("asked for a fresh one, got a used one (%v)", err)
 	}
 }
@@ -67,7 +71,7 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 	for _, give := range []func(){func() { tr.put(a) }, func() { tr.drop(a) }} {
 		got := make(chan *epConn)
 		go func() {
-			e, _ := tr.get(newGoroutineStrand(), false)
+			e, _ := tr.get(newGoroutineStrand(), false, nil)
 			got <- e
 		}()
 		for waiting := 0; waiting == 0; {
@@ -84,7 +88,7 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 		t.Errorf("%d open, want 1", open)
 	}
 	tr.configure(transportSettings{max: 1, idle: 1, connectTimeout: time.Millisecond})
-	if _, err := tr.get(newGoroutineStrand(), false); !errors.Is(err, errNoConnection) {
+	if _, err := tr.get(newGoroutineStrand(), false, nil); !errors.Is(err, errNoConnection) {
 		t.Errorf("with all in use: %v, want %v", err, errNoConnection)
 	}
 	if len(tr.waiters) != 0 {
@@ -93,10 +97,10 @@ func TestTransportWaitsForAPlace(t *testing.T) {
 }
 
 func TestTransportFailsAndForgets(t *testing.T) {
-	tr := newTransport("h:1", func() []netip.AddrPort { return nil }, 1, nil)
+	tr := newTransport("h:1", func() []balancer.Addr { return nil }, 1, nil)
 	tr.configure(transportSettings{max: 1, idle: 1, connectTimeout: time.Second})
 	for range 3 {
-		if _, err := tr.get(newGoroutineStrand(), false); !errors.Is(err, errUnresolved) {
+		if _, err := tr.get(newGoroutineStrand(), false, nil); !errors.Is(err, errUnresolved) {
 			t.Fatalf("without an address: %v, want %v", err, errUnresolved)
 		}
 	}
@@ -111,9 +115,9 @@ func TestTransportTriesTheNextAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := netip.MustParseAddrPort(dead.Addr().String())
+	bad := tcpAddr(dead.Addr().String())
 	_ = dead.Close()
-	tr := newTransport("h:1", func() []netip.AddrPort { return []netip.AddrPort{bad, good} }, 1, nil)
+	tr := newTransport("h:1", func() []balancer.Addr { return []balancer.Addr{bad, good} }, 1, nil)
 	tr.configure(transportSettings{max: 9, idle: 1, connectTimeout: time.Second})
 	for range 4 {
 		mustGet(t, tr)
@@ -155,7 +159,7 @@ func TestTransportPrunes(t *testing.T) {
 
 func TestTransportKeepsTheWholeLimitForGoroutines(t *testing.T) {
 	addr, _ := listenTCP(t)
-	tr := newTransport(addr.String(), func() []netip.AddrPort { return []netip.AddrPort{addr} }, 1+16, nil)
+	tr := newTransport(addr.String(), func() []balancer.Addr { return []balancer.Addr{addr} }, 1+16, nil)
 	tr.configure(transportSettings{max: 64, idle: 32, connectTimeout: time.Second})
 	for lane, want := range map[int]int{goroutineLane: 32, 1: 2, 16: 2} {
 		if n := tr.keep(lane); n != want {

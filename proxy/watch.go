@@ -130,7 +130,7 @@ func (c *conn) inspect(now int64) {
 		c.halt(reasonTotal)
 	case phase == phaseIdle:
 		c.halt(reasonPark)
-	case phase == phaseAwait && c.peerGone():
+	case (phase == phaseAwait || phase == phaseDuplex) && !c.told && c.peerGone():
 		c.halt(reasonGone)
 	case phase == phaseUpload && c.ep != nil && c.ep.readable():
 		c.halt(reasonEarly)
@@ -141,6 +141,9 @@ func (c *conn) inspect(now int64) {
 func (c *conn) halt(why reason) {
 	c.reason = why
 	c.interrupt()
+	if c.parked {
+		c.strand.unpark()
+	}
 	if c.ep != nil {
 		c.ep.interrupt()
 	}

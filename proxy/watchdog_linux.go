@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"runtime"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,7 +74,17 @@ type coroutineStack struct {
 }
 
 // waiting reports whether the coroutine waits for something else than a processor.
-func (s *coroutineStack) waiting() bool { return s.state != "running" && s.state != "runnable" }
+func (s *coroutineStack) waiting() bool {
+	switch s.state {
+	case "running", "runnable", "GC assist wait":
+		return false
+	case "semacquire":
+		// The runtime's own: who allocates, in a sync.Pool for one, may begin a collection while another is being
+		// begun or the world is stopped. Mutexes have a state of their own.
+		return strings.Contains(s.text, "runtime_Semacquire")
+	}
+	return true
+}
 
 // maxStacks bounds the memory for the stacks of all goroutines, in bytes.
 const maxStacks = 8 << 20

@@ -4,8 +4,10 @@
 #
 #   setup.sh tools        check Go, a C compiler and git
 #   setup.sh onnxruntime  bin/lib/libonnxruntime.so, out of an npm package
-#   setup.sh peers        strace, curl, nginx and haproxy, that tests and comparisons use (apt)
+#   setup.sh peers        strace, curl, nghttp2's clients, nginx, haproxy and slowhttptest, that tests and comparisons use (apt)
 #   setup.sh dataset      the images that make models trains on (apt)
+#   setup.sh protobuf     protoc, that make proto uses (apt)
+#   setup.sh grpcjs       .cache/grpcjs, gRPC's client for Node.js, that tests use (npm)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -82,9 +84,10 @@ apt_install() {
 
 peers() {
 	local missing=() name
-	for name in strace curl nginx haproxy; do
+	for name in strace curl nginx haproxy slowhttptest; do
 		have "$name" || missing+=("$name")
 	done
+	have h2load || missing+=(nghttp2-client)
 	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
@@ -92,9 +95,24 @@ dataset() {
 	[ -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] || apt_install dataset-fashion-mnist
 }
 
+protobuf() { have protoc || apt_install protobuf-compiler; }
+
+grpcjs_version=1.14.4
+grpcjs() {
+	local at=.cache/grpcjs
+	[ "$(cat "$at/version" 2>/dev/null)" = "$grpcjs_version" ] && return 0
+	have node && have npm || die "no Node.js with npm, that a test of gRPC's client for it needs: on Debian, apt-get install nodejs npm"
+	say "fetching @grpc/grpc-js $grpcjs_version from npm into $at"
+	rm -rf "$at"
+	mkdir -p "$at"
+	(cd "$at" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts "@grpc/grpc-js@$grpcjs_version" >/dev/null) ||
+		die "npm install @grpc/grpc-js@$grpcjs_version failed"
+	echo "$grpcjs_version" >"$at/version"
+}
+
 for part in "$@"; do
 	case $part in
-	tools | onnxruntime | peers | dataset) "$part" ;;
-	*) die "unknown part $part, there are tools, onnxruntime, peers, dataset" ;;
+	tools | onnxruntime | peers | dataset | protobuf | grpcjs) "$part" ;;
+	*) die "unknown part $part, there are tools, onnxruntime, peers, dataset, protobuf, grpcjs" ;;
 	esac
 done

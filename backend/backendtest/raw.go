@@ -2,6 +2,8 @@ package backendtest
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -12,10 +14,38 @@ import (
 // needs no end of its own. script must not call t.Fatal.
 func Raw(t testing.TB, script func(net.Conn)) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l := listen(t, "127.0.0.1:0")
+	RawOn(t, l, script)
+	return l.Addr().String()
+}
+
+// RawUnix is Raw at a Unix socket; addr is unix: and its path.
+func RawUnix(t testing.TB, script func(net.Conn)) (addr string) {
+	t.Helper()
+	path := SocketPath(t)
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatalf("backendtest: cannot listen: %v", err)
 	}
+	RawOn(t, l, script)
+	return "unix:" + path
+}
+
+// SocketPath returns a path for a Unix socket that is short enough for one, however long the name of the test is, and
+// where nothing is. When the test ends, its directory is removed.
+func SocketPath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weir")
+	if err != nil {
+		t.Fatalf("backendtest: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// RawOn is Raw at a listener, which it closes.
+func RawOn(t testing.TB, l net.Listener, script func(net.Conn)) {
+	t.Helper()
 	var (
 		mu      sync.Mutex
 		open    = map[net.Conn]struct{}{}
@@ -57,7 +87,16 @@ func Raw(t testing.TB, script func(net.Conn)) (addr string) {
 		mu.Unlock()
 		running.Wait()
 	})
-	return l.Addr().String()
+}
+
+// listen listens at HOST:PORT.
+func listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("backendtest: cannot listen: %v", err)
+	}
+	return l
 }
 
 // Reset ends a connection of a Raw script by an RST.

@@ -1,7 +1,8 @@
 // Package backendtest is a scriptable HTTP/1.1 server for tests: a real one, on a real port
 // of 127.0.0.1, whose behaviour changes while it runs. It can be slow, fail, stall, reset,
 // send garbage, close idle connections without a word and report load, and it keeps a strict
-// record of what it was sent. Raw is the same for tests that script every byte themselves.
+// record of what it was sent. Raw is the same for tests that script every byte themselves, GRPC
+// for calls of gRPC in all four kinds.
 package backendtest
 
 import (
@@ -89,10 +90,7 @@ func (s *Server) Start() {
 	if s.listener != nil {
 		return
 	}
-	l, err := net.Listen("tcp", s.address)
-	if err != nil {
-		s.t.Fatalf("backendtest: cannot listen: %v", err)
-	}
+	l := listen(s.t, s.address)
 	s.listener, s.address, s.stopped = l, l.Addr().String(), make(chan struct{})
 	s.running.Add(1)
 	go s.accept(l, s.stopped)

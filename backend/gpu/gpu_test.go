@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,8 @@ import (
 type machine struct {
 	init      nvml.Return
 	missing   string // a symbol the driver lacks
+	old       bool   // the driver lacks all that is not essential
+	events    []nvml.EventData
 	gpus      []*mock.Device
 	starts    int
 	shutdowns int
@@ -34,7 +37,7 @@ func (m *machine) reader() *Reader {
 		},
 		ExtensionsFunc: func() nvml.ExtendedInterface {
 			return &mock.ExtendedInterface{LookupSymbolFunc: func(s string) error {
-				if s == m.missing {
+				if s == m.missing || m.old && !slices.Contains(symbols(), s) {
 					return errors.New("undefined symbol")
 				}
 				return nil
@@ -44,8 +47,28 @@ func (m *machine) reader() *Reader {
 		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
 			return m.gpus[i], nvml.SUCCESS
 		},
+		EventSetCreateFunc: func() (nvml.EventSet, nvml.Return) { return m.eventSet(), nvml.SUCCESS },
 	}
 	return newReader(lib)
+}
+
+// eventSet gives each of the events once.
+func (m *machine) eventSet() *mock.EventSet {
+	return &mock.EventSet{
+		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
+			if len(m.events) == 0 {
+				return nvml.EventData{}, nvml.ERROR_TIMEOUT
+			}
+			e := m.events[0]
+			m.events = m.events[1:]
+			return e, nvml.SUCCESS
+		},
+		FreeFunc: func() nvml.Return { return nvml.SUCCESS },
+	}
+}
+
+func xid(gpu nvml.Device, number uint64) nvml.EventData {
+	return nvml.EventData{Device: gpu, EventType: nvml.EventTypeXidCriticalError, EventData: number}
 }
 
 func a100(used uint64, utilization uint32) *mock.Device {
@@ -58,7 +81,20 @@ func a100(used uint64, utilization uint32) *mock.Device {
 		GetUtilizationRatesFunc: func() (nvml.Utilization, nvml.Return) {
 			return nvml.Utilization{Gpu: utilization}, nvml.SUCCESS
 		},
+		GetTemperatureFunc: func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 61, nvml.SUCCESS },
+		GetPowerUsageFunc:  func() (uint32, nvml.Return) { return 250500, nvml.SUCCESS },
+		GetTotalEccErrorsFunc: func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+			return 0, nvml.SUCCESS
+		},
+		GetMigModeFunc:     func() (int, int, nvml.Return) { return 0, 0, nvml.SUCCESS },
+		RegisterEventsFunc: func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS },
 	}
+}
+
+// known is a device of which the further figures are those of a100.
+func known(d Device) Device {
+	d.Temperature, d.Power, d.ECCUncorrected = 61, 250.5, 0
+	return d
 }
 
 func TestReadTwoGPUs(t *testing.T) {
@@ -69,8 +105,8 @@ func TestReadTwoGPUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Device{
-		{Index: 0, Name: "NVIDIA A100", UUID: "GPU-1073741824", MemoryUsed: 1 << 30, MemoryTotal: 40 << 30, Utilization: 35},
-		{Index: 1, Name: "NVIDIA A100", UUID: "GPU-2147483648", MemoryUsed: 2 << 30, MemoryTotal: 40 << 30, Utilization: 100},
+		known(Device{Index: 0, Name: "NVIDIA A100", UUID: "GPU-1073741824", MemoryUsed: 1 << 30, MemoryTotal: 40 << 30, Utilization: 35}),
+		known(Device{Index: 1, Name: "NVIDIA A100", UUID: "GPU-2147483648", MemoryUsed: 2 << 30, MemoryTotal: 40 << 30, Utilization: 100}),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -127,7 +163,7 @@ func TestWhatADriverDoesNotTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Device{{Name: "NVIDIA A100", UUID: "GPU-0", Utilization: math.NaN()}}
+	want := []Device{known(Device{Name: "NVIDIA A100", UUID: "GPU-0", Utilization: math.NaN()})}
 	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs()); diff != "" {
 		t.Error(diff)
 	}
@@ -146,11 +182,22 @@ func TestFaults(t *testing.T) {
 	}
 	lost := a100(1, 1)
 	lost.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{}, nvml.ERROR_GPU_IS_LOST }
+	hot := a100(1, 1)
+	hot.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, nvml.ERROR_GPU_IS_LOST }
+	weak := a100(1, 1)
+	weak.GetTotalEccErrorsFunc = func(kind nvml.MemoryErrorType, since nvml.EccCounterType) (uint64, nvml.Return) {
+		if kind != nvml.MEMORY_ERROR_TYPE_UNCORRECTED || since != nvml.VOLATILE_ECC {
+			t.Errorf("ECC errors of kind %v since %v were asked for", kind, since)
+		}
+		return 2, nvml.SUCCESS
+	}
 	stuck := a100(1, 1)
 	stuck.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
 		return nvml.Utilization{}, nvml.ERROR_RESET_REQUIRED
 	}
 	f(&machine{gpus: []*mock.Device{a100(1, 1), lost, stuck}}, 1, "GPU 1: memory: ERROR_GPU_IS_LOST\nGPU 2: utilization: ERROR_RESET_REQUIRED")
+	f(&machine{gpus: []*mock.Device{hot, weak}}, 1,
+		"GPU 0: temperature: ERROR_GPU_IS_LOST\nGPU 1: ECC could not correct 2 memory errors; reset the GPU")
 	f(&machine{init: nvml.ERROR_LIB_RM_VERSION_MISMATCH}, 0, "NVML does not start: ERROR_LIB_RM_VERSION_MISMATCH")
 	f(&machine{missing: "nvmlDeviceGetUtilizationRates"}, 0, "has no nvmlDeviceGetUtilizationRates")
 }

@@ -10,77 +10,128 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
+// Parse reads the value of [ResponseHeader] as a [Parser] does.
+func Parse(value string) (Report, error) {
+	var p Parser
+	return p.once(p.parse(value))
+}
+
+// ParseBinary reads the value of [BinaryResponseHeader]: base64, padded or not, of the protobuf.
+func ParseBinary(value string) (Report, error) {
+	var p Parser
+	return p.once(p.parseBinary(value))
+}
+
+// once returns the report of a parser that reads no other.
+func (p *Parser) once(err error) (Report, error) {
+	if err != nil {
+		return Report{}, err
+	}
+	return p.report, nil
+}
+
 // Parse reads the value of [ResponseHeader]: "TEXT …" (key=value, or key:value as older Envoys
 // write it), "JSON …" or "BIN …"; without one of these words it is text. A report with a value
 // that is not finite or out of range, a metric twice, or one that ORCA does not know is refused
-// whole: half a report would be taken for a lighter load.
-func Parse(value string) (Report, error) {
-	value = strings.TrimSpace(value)
-	format, rest, _ := strings.Cut(value, " ")
-	switch strings.ToUpper(format) {
-	case "TEXT":
-		return parseText(rest)
-	case "JSON":
-		return parseJSON(rest)
-	case "BIN":
-		return ParseBinary(rest)
-	}
-	return parseText(value)
+// whole: half a report would be taken for a lighter load. The report is good until the parser reads
+// another one or value changes: its names are parts of both.
+func (p *Parser) Parse(value []byte) (*Report, error) {
+	p.reset()
+	return p.done(p.parse(unsafeString(value)))
 }
 
-func parseText(text string) (Report, error) {
-	var p parser
-	for item := range strings.SplitSeq(text, ",") {
-		item = strings.TrimSpace(item)
-		if item == "" {
+// ParseBinary reads the value of [BinaryResponseHeader], as Parse does.
+func (p *Parser) ParseBinary(value []byte) (*Report, error) {
+	p.reset()
+	return p.done(p.parseBinary(unsafeString(value)))
+}
+
+func (p *Parser) done(err error) (*Report, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &p.report, nil
+}
+
+// unsafeString is b as a string, for as long as b does not change.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func (p *Parser) parse(value string) error {
+	value = strings.TrimSpace(value)
+	format, rest, _ := strings.Cut(value, " ")
+	switch {
+	case strings.EqualFold(format, "TEXT"):
+		return p.parseText(rest)
+	case strings.EqualFold(format, "JSON"):
+		return p.parseJSON(rest)
+	case strings.EqualFold(format, "BIN"):
+		return p.parseBinary(rest)
+	}
+	return p.parseText(value)
+}
+
+func (p *Parser) parseText(text string) error {
+	for rest, more := text, true; more; {
+		var item string
+		item, rest, more = strings.Cut(rest, ",")
+		if item = strings.TrimSpace(item); item == "" {
 			continue
 		}
 		// A metric's name may hold a colon ("vllm:queue=3"), so '=' is looked for first.
-		name, number, ok := strings.Cut(item, "=")
+		key, number, ok := strings.Cut(item, "=")
 		if !ok {
-			name, number, ok = strings.Cut(item, ":")
+			key, number, ok = strings.Cut(item, ":")
 		}
 		if !ok {
-			return Report{}, fmt.Errorf("load report: %q is no metric; want name=number", item)
+			return fmt.Errorf("load report: %q is no metric; want name=number", item)
 		}
-		name, number = strings.TrimSpace(name), strings.TrimSpace(number)
+		n := named(strings.TrimSpace(key))
+		number = strings.TrimSpace(number)
 		v, err := strconv.ParseFloat(number, 64)
 		if err != nil {
-			return Report{}, fmt.Errorf("load report: %s is %q; want a number", name, number)
+			return fmt.Errorf("load report: %s is %q; want a number", n, number)
 		}
-		if err := p.set(name, v); err != nil {
-			return Report{}, err
+		if err := p.set(n, v); err != nil {
+			return err
 		}
 	}
 	return p.finish()
 }
 
-func (p *parser) finish() (Report, error) {
-	if len(p.seen) == 0 {
-		return Report{}, errors.New("load report: it is empty; want name=number, …")
+// named is what a text calls a metric: a field, or a group, a dot and a name.
+func named(s string) name {
+	if group, key, ok := strings.Cut(s, "."); ok {
+		return name{group, key}
 	}
-	return p.report, nil
+	return name{key: s}
+}
+
+func (p *Parser) finish() error {
+	if len(p.seen) == 0 {
+		return errors.New("load report: it is empty; want name=number, …")
+	}
+	return nil
 }
 
 // parseJSON walks the tokens itself because encoding/json would take the last of two equal keys.
-func parseJSON(text string) (Report, error) {
-	var p parser
+func (p *Parser) parseJSON(text string) error {
 	d := json.NewDecoder(strings.NewReader(text))
 	if err := p.object(d, ""); err != nil {
-		return Report{}, err
+		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Report{}, errors.New("load report: data after the JSON object")
+		return errors.New("load report: data after the JSON object")
 	}
 	return p.finish()
 }
 
 // object reads one JSON object; group is "" for the outer one, else the prefix of its names.
-func (p *parser) object(d *json.Decoder, group string) error {
+func (p *Parser) object(d *json.Decoder, group string) error {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("load report: %s is not a JSON object", cmp.Or(group, "it"))
 	}
@@ -89,11 +140,11 @@ func (p *parser) object(d *json.Decoder, group string) error {
 		if err != nil {
 			return fmt.Errorf("load report: bad JSON: %w", err)
 		}
-		name, ok := key.(string)
+		text, ok := key.(string)
 		if !ok {
 			return fmt.Errorf("load report: bad JSON key %v", key)
 		}
-		if err := p.member(d, group, name); err != nil {
+		if err := p.member(d, group, text); err != nil {
 			return err
 		}
 	}
@@ -103,24 +154,23 @@ func (p *parser) object(d *json.Decoder, group string) error {
 	return nil
 }
 
-func (p *parser) member(d *json.Decoder, group, name string) error {
+func (p *Parser) member(d *json.Decoder, group, key string) error {
 	if group == "" {
-		name = snakeCase(name)
-		if name == groupNamed || name == groupCost || name == groupUtilization {
-			return p.object(d, name)
+		key = snakeCase(key)
+		if key == groupNamed || key == groupCost || key == groupUtilization {
+			return p.object(d, key)
 		}
-	} else {
-		name = group + "." + name
 	}
+	n := name{group, key}
 	t, err := d.Token()
 	if err != nil {
 		return fmt.Errorf("load report: bad JSON: %w", err)
 	}
 	v, ok := t.(float64)
 	if !ok {
-		return fmt.Errorf("load report: %s is %v; want a number", name, t)
+		return fmt.Errorf("load report: %s is %v; want a number", n, t)
 	}
-	return p.set(name, v)
+	return p.set(n, v)
 }
 
 // snakeCase turns protobuf's JSON names (rpsFractional) into its field names (rps_fractional),
@@ -136,6 +186,9 @@ func snakeCase(name string) string {
 	}
 	return b.String()
 }
+
+// lastField is the highest field number of the report.
+const lastField = 9
 
 // fieldName maps the field numbers of xds.data.orca.v3.OrcaLoadReport that hold one double.
 // Number 3 is the whole-number rps that rps_fractional replaced.
@@ -168,36 +221,36 @@ func groupName(n protowire.Number) string {
 	return ""
 }
 
-// ParseBinary reads the value of [BinaryResponseHeader]: base64, padded or not, of the protobuf.
-func ParseBinary(value string) (Report, error) {
-	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(value), "="))
+func (p *Parser) parseBinary(value string) error {
+	value = strings.TrimRight(strings.TrimSpace(value), "=")
+	raw, err := base64.RawStdEncoding.AppendDecode(p.raw[:0], unsafe.Slice(unsafe.StringData(value), len(value)))
 	if err != nil {
-		return Report{}, fmt.Errorf("load report: bad base64: %w", err)
+		return fmt.Errorf("load report: bad base64: %w", err)
 	}
-	var p parser
+	p.raw = raw
 	err = fields(raw, func(n protowire.Number, t protowire.Type, value []byte) error {
-		if name := fieldName(n); name != "" && t == protowire.Fixed64Type {
-			return p.set(name, double(value))
+		if key := fieldName(n); key != "" && t == protowire.Fixed64Type {
+			return p.set(name{key: key}, double(value))
 		}
-		if name := groupName(n); name != "" && t == protowire.BytesType {
-			return p.entry(name, value)
+		if group := groupName(n); group != "" && t == protowire.BytesType {
+			return p.entry(group, value)
 		}
 		return nil
 	})
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	return p.finish()
 }
 
 // entry reads one map entry {1: name, 2: double}; an absent value is zero, as protobuf has it.
-func (p *parser) entry(group string, raw []byte) error {
-	var name string
+func (p *Parser) entry(group string, raw []byte) error {
+	m := name{group: group}
 	var v float64
 	err := fields(raw, func(n protowire.Number, t protowire.Type, value []byte) error {
 		switch {
 		case n == 1 && t == protowire.BytesType:
-			name = string(value)
+			m.key = unsafeString(value)
 		case n == 2 && t == protowire.Fixed64Type:
 			v = double(value)
 		}
@@ -206,7 +259,7 @@ func (p *parser) entry(group string, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	return p.set(group+"."+name, v)
+	return p.set(m, v)
 }
 
 // fields calls each for every field of a message. value is a bytes field's content, or the

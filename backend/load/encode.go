@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Format is an encoding of the response header.
@@ -121,6 +123,35 @@ func (r *Report) appendJSON(dst []byte) []byte {
 		dst = append(dst, '{')
 	}
 	return append(dst, '}')
+}
+
+// AppendProtobuf appends the report as an OrcaLoadReport, which is the value of
+// [BinaryResponseHeader] before its base64, with the same fields as Append.
+func (r *Report) AppendProtobuf(dst []byte) []byte {
+	for n := protowire.Number(1); n <= lastField; n++ {
+		for _, f := range r.fields() {
+			if f.name == fieldName(n) && (f.always || f.value != 0) && finite(f.value) {
+				dst = appendDouble(dst, n, f.value)
+			}
+		}
+		for _, g := range r.groups() {
+			if g.name != groupName(n) {
+				continue
+			}
+			for _, m := range g.metrics {
+				if !finite(m.Value) {
+					continue
+				}
+				entry := appendDouble(protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), m.Name), 2, m.Value)
+				dst = protowire.AppendBytes(protowire.AppendTag(dst, n, protowire.BytesType), entry)
+			}
+		}
+	}
+	return dst
+}
+
+func appendDouble(dst []byte, n protowire.Number, v float64) []byte {
+	return protowire.AppendFixed64(protowire.AppendTag(dst, n, protowire.Fixed64Type), math.Float64bits(v))
 }
 
 func appendKey(dst []byte, separator byte, name string) []byte {

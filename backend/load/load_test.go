@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -48,6 +49,28 @@ func TestAppendIsReadBack(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("format %d (-want +got):\n%s", format, diff)
 		}
+	}
+	got, err := ParseBinary(base64.StdEncoding.EncodeToString(want.AppendProtobuf(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("binary (-want +got):\n%s", diff)
+	}
+}
+
+// TestAppendProtobufIsORCA compares with bytes that are spelled out: reading back would not see
+// a field number that is wrong both ways.
+func TestAppendProtobufIsORCA(t *testing.T) {
+	r := Report{
+		CPUUtilization: 1, MemUtilization: 1, ApplicationUtilization: 1, RPS: 1, EPS: 1, RequestCost: []Metric{{"a", 1}},
+		Utilization: []Metric{{"b", 1}}, Named: []Metric{{"c", 1}, {"d", math.NaN()}},
+	}
+	const one = "\x00\x00\x00\x00\x00\x00\xf0\x3f"
+	entry := func(name string) string { return "\x0c\x0a\x01" + name + "\x11" + one }
+	want := "\x09" + one + "\x11" + one + "\x22" + entry("a") + "\x2a" + entry("b") + "\x31" + one + "\x39" + one + "\x42" + entry("c") + "\x49" + one
+	if got := string(r.AppendProtobuf(nil)); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
@@ -168,6 +191,29 @@ func TestParseRefuses(t *testing.T) {
 		many.WriteString("named_metrics." + strings.Repeat("x", i+1) + "=1,")
 	}
 	f(many.String(), "more than 128")
+}
+
+// TestParserForgets: what one report said does not pass into the next, also after one that was refused.
+func TestParserForgets(t *testing.T) {
+	var p Parser
+	f := func(header string, want *Report) {
+		t.Helper()
+		got, err := p.Parse([]byte(header))
+		if (err == nil) != (want != nil) {
+			t.Fatalf("Parse(%q) = %+v, %v", header, got, err)
+		}
+		if want == nil {
+			return
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("Parse(%q) (-want +got):\n%s", header, diff)
+		}
+	}
+	f("cpu_utilization=0.5, named_metrics.queue=4, utilization.gpu=1, request_cost.x=2", &Report{
+		CPUUtilization: 0.5, Named: []Metric{{"queue", 4}}, Utilization: []Metric{{"gpu", 1}}, RequestCost: []Metric{{"x", 2}}})
+	f("eps=1, named_metrics.queue=5, eps=2", nil)
+	f("eps=1", &Report{EPS: 1})
+	f(`JSON {"named_metrics":{"queue":6}}`, &Report{Named: []Metric{{"queue", 6}}})
 }
 
 func FuzzParse(f *testing.F) {

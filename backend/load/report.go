@@ -6,7 +6,7 @@ package load
 import (
 	"fmt"
 	"math"
-	"strings"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -72,58 +72,72 @@ const (
 	groupNamed       = "named_metrics"
 )
 
-// parser collects the metrics of one report and refuses what no honest report holds.
-type parser struct {
+// Parser reads reports into memory that it uses again, so that who reads many of them allocates nothing for those in
+// the encodings text and binary. Its zero value is ready. It is not safe for concurrent use.
+type Parser struct {
 	report Report
-	seen   []string
+	seen   []name
+	raw    []byte // a protobuf, without its base64
 }
 
-// set stores a field ("eps") or, with a group before the dot, a metric ("named_metrics.queue").
-func (p *parser) set(name string, value float64) error {
+// name is that of a field ("", "eps") or of a metric of a group ("named_metrics", "queue").
+type name struct{ group, key string }
+
+func (n name) String() string {
+	if n.group == "" {
+		return n.key
+	}
+	return n.group + "." + n.key
+}
+
+func (p *Parser) reset() {
+	r := &p.report
+	p.report = Report{RequestCost: r.RequestCost[:0], Utilization: r.Utilization[:0], Named: r.Named[:0]}
+	p.seen = p.seen[:0]
+}
+
+// set stores a value, and refuses what no honest report holds.
+func (p *Parser) set(n name, value float64) error {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
-		return fmt.Errorf("load report: %s is %v; want a finite number", name, value)
+		return fmt.Errorf("load report: %s is %v; want a finite number", n, value)
 	}
-	if !utf8.ValidString(name) {
-		return fmt.Errorf("load report: the metric name %q is not UTF-8", name)
+	if !utf8.ValidString(n.key) || !utf8.ValidString(n.group) {
+		return fmt.Errorf("load report: the metric name %q is not UTF-8", n)
 	}
-	for _, s := range p.seen {
-		if s == name {
-			return fmt.Errorf("load report: %s occurs twice", name)
-		}
+	if slices.Contains(p.seen, n) {
+		return fmt.Errorf("load report: %s occurs twice", n)
 	}
 	if len(p.seen) == maxMetrics {
 		return fmt.Errorf("load report: more than %d metrics", maxMetrics)
 	}
-	p.seen = append(p.seen, name)
-
-	group, key, grouped := strings.Cut(name, ".")
-	if !grouped {
-		return p.setField(name, value)
+	p.seen = append(p.seen, n)
+	if n.group == "" {
+		return p.setField(n, value)
 	}
-	if key == "" {
-		return fmt.Errorf("load report: %s has no name after the dot", name)
+	if n.key == "" {
+		return fmt.Errorf("load report: %s has no name after the dot", n)
 	}
-	m := Metric{Name: key, Value: value}
-	switch group {
+	m := Metric{Name: n.key, Value: value}
+	switch n.group {
 	case groupNamed:
 		p.report.Named = append(p.report.Named, m)
 	case groupCost:
 		p.report.RequestCost = append(p.report.RequestCost, m)
 	case groupUtilization:
 		if value < 0 || value > 1 {
-			return fmt.Errorf("load report: %s is %v; want 0 to 1", name, value)
+			return fmt.Errorf("load report: %s is %v; want 0 to 1", n, value)
 		}
 		p.report.Utilization = append(p.report.Utilization, m)
 	default:
-		return unknownMetric(name)
+		return unknownMetric(n)
 	}
 	return nil
 }
 
-func (p *parser) setField(name string, value float64) error {
+func (p *Parser) setField(n name, value float64) error {
 	limit := math.Inf(1)
 	var field *float64
-	switch name {
+	switch n.key {
 	case fieldCPU:
 		field = &p.report.CPUUtilization
 	case fieldMem:
@@ -135,16 +149,16 @@ func (p *parser) setField(name string, value float64) error {
 	case fieldEPS:
 		field = &p.report.EPS
 	default:
-		return unknownMetric(name)
+		return unknownMetric(n)
 	}
 	if value < 0 || value > limit {
-		return fmt.Errorf("load report: %s is %v; want 0 to %v", name, value, limit)
+		return fmt.Errorf("load report: %s is %v; want 0 to %v", n, value, limit)
 	}
 	*field = value
 	return nil
 }
 
-func unknownMetric(name string) error {
+func unknownMetric(n name) error {
 	return fmt.Errorf("load report: unknown metric %q (have %s, %s, %s, %s, %s and %s., %s., %s. before a name)",
-		name, fieldCPU, fieldMem, fieldApplication, fieldRPS, fieldEPS, groupCost, groupUtilization, groupNamed)
+		n.String(), fieldCPU, fieldMem, fieldApplication, fieldRPS, fieldEPS, groupCost, groupUtilization, groupNamed)
 }

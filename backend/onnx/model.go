@@ -1,11 +1,13 @@
 package onnx
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -17,6 +19,12 @@ import (
 type Options struct {
 	// Threads one run may use, default 1: a server gains more from several runs side by side.
 	Threads int
+	// Providers are what to run the model on, the first that can goes first; none is the CPU alone.
+	Providers []Provider
+	// Strict makes it an error that a provider cannot be used. Without it the model runs on those
+	// that can, at last on the CPU. With it, and without ProviderCPU among the Providers, a model
+	// of which a part would run on the CPU is an error too.
+	Strict bool
 }
 
 // Model is a model loaded from a file. Its methods may be called from any number of goroutines.
@@ -24,6 +32,13 @@ type Model struct {
 	signature tensor.Signature
 	inputs    []ort.InputOutputInfo
 	outputs   []output
+	fallback  error
+
+	// runs are options of earlier runs, to be used again; Close frees them.
+	runs struct {
+		sync.Mutex
+		free []*ort.RunOptions
+	}
 
 	// mu is held for reading by runs and for writing by Close: a session must not be
 	// destroyed under a run.
@@ -44,20 +59,59 @@ func (r *Runtime) Load(path string, o Options) (m *Model, warning error, err err
 	} else if info.IsDir() {
 		return nil, nil, fmt.Errorf("%s is a directory; want an .onnx file", path)
 	}
+	if err := CheckProviders(o.Providers); err != nil {
+		return nil, nil, err
+	}
+	var fallback error
+	for providers := o.Providers; ; providers = providers[1:] {
+		var refused error
+		m, warning, refused, err = r.loadOn(path, o, providers)
+		fallback = errors.Join(fallback, refused)
+		switch {
+		case err == nil:
+			m.fallback = fallback
+			return m, warning, nil
+		case o.Strict || len(m.accelerators()) == 0:
+			return nil, nil, err
+		}
+		// What a provider finds wrong with a model or its device shows only now: the one of
+		// highest priority is given up.
+		providers = from(providers, m.accelerators()[0])
+		fallback = errors.Join(fallback, fmt.Errorf("execution provider %s: %w", providers[0].Name, err))
+	}
+}
+
+// loadOn loads the model on those of the providers that can be used; refused says which cannot.
+// Of a model that fails on them, m tells which they were.
+func (r *Runtime) loadOn(path string, o Options, providers []Provider) (m *Model, warning, refused, err error) {
+	m = &Model{}
 	options, err := sessionOptions(o)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot set ONNX Runtime's options: %w", err)
+		return m, nil, nil, fmt.Errorf("cannot set ONNX Runtime's options: %w", err)
 	}
 	defer destroy(options)
-	m, err = open(path, options)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot load the model %s: %w", path, err)
+	used, refused := appendProviders(options, providers)
+	m.signature.Providers = used
+	if o.Strict {
+		if refused != nil {
+			return m, nil, nil, fmt.Errorf("%w; start without strict to run on what there is, or take it out of execution_providers", refused)
+		}
+		if len(used) > 0 && !slices.Contains(used, ProviderCPU) {
+			if err := options.AddSessionConfigEntry("session.disable_cpu_ep_fallback", "1"); err != nil {
+				return m, nil, nil, fmt.Errorf("cannot forbid the CPU: %w", err)
+			}
+		}
 	}
-	warning, err = m.warm()
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("cannot run the model %s: %w", path, err), m.Close())
+	if err := m.open(path, options); err != nil {
+		return m, nil, refused, fmt.Errorf("cannot load the model %s: %w", path, err)
 	}
-	return m, warning, nil
+	if warning, err = m.warm(); err != nil {
+		return m, nil, refused, errors.Join(fmt.Errorf("cannot run the model %s: %w", path, err), m.Close())
+	}
+	if !slices.Contains(used, ProviderCPU) && !(o.Strict && len(used) > 0) {
+		m.signature.Providers = append(used, ProviderCPU)
+	}
+	return m, warning, refused, nil
 }
 
 func sessionOptions(o Options) (*ort.SessionOptions, error) {
@@ -83,26 +137,26 @@ func sessionOptions(o Options) (*ort.SessionOptions, error) {
 	return options, nil
 }
 
-func open(path string, options *ort.SessionOptions) (*Model, error) {
+func (m *Model) open(path string, options *ort.SessionOptions) error {
 	inputs, outputs, err := ort.GetInputOutputInfoWithOptions(path, options)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m := &Model{inputs: inputs}
+	m.inputs = inputs
 	m.signature.Platform = "onnxruntime_onnx"
 	if err := m.describe(inputs, outputs); err != nil {
-		return nil, err
+		return err
 	}
 	m.session, err = ort.NewDynamicAdvancedSession(path, names(inputs), names(outputs), options)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.signature.Metadata, err = metadata(m.session)
 	if err != nil {
 		destroy(m.session)
-		return nil, err
+		m.session = nil
 	}
-	return m, nil
+	return err
 }
 
 func names(infos []ort.InputOutputInfo) []string {
@@ -139,20 +193,70 @@ func metadata(session *ort.DynamicAdvancedSession) (map[string]string, error) {
 // Signature is what the model wants and gives. It does not change; do not change it.
 func (m *Model) Signature() tensor.Signature { return m.signature }
 
+// Fallback says which of the execution providers that were asked for do not run the model, and
+// why; nil when all do.
+func (m *Model) Fallback() error { return m.fallback }
+
 // Run computes all outputs, in the order of the signature. inputs must be in its order too and
 // fit it in type and shape. Their data is read until Run returns; the outputs are the caller's.
-func (m *Model) Run(inputs []tensor.Tensor) ([]tensor.Tensor, error) {
+// When ctx ends, ONNX Runtime stops after the operator it is at, and the error is ctx's.
+func (m *Model) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Tensor, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.session == nil {
 		return nil, errClosed
 	}
-	outputs, _, err := m.run(inputs)
+	if ctx.Done() == nil {
+		outputs, _, err := m.run(inputs, nil)
+		return outputs, err
+	}
+	if ctx.Err() != nil {
+		// A short run would be done before it could be told.
+		return nil, brokenOff(ctx)
+	}
+	options, err := m.runOptions()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a run that can be stopped: %w", err)
+	}
+	terminated := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(terminated)
+		_ = options.Terminate() // it fails on options that are destroyed only
+	})
+	outputs, _, err := m.run(inputs, options)
+	if stop() {
+		m.runs.Lock()
+		m.runs.free = append(m.runs.free, options)
+		m.runs.Unlock()
+		return outputs, err
+	}
+	<-terminated
+	destroy(options)
+	if err != nil {
+		// ONNX Runtime does not say which of its errors means that it was told to stop.
+		err = brokenOff(ctx)
+	}
 	return outputs, err
 }
 
+func brokenOff(ctx context.Context) error {
+	return fmt.Errorf("the run was broken off: %w", context.Cause(ctx))
+}
+
+func (m *Model) runOptions() (*ort.RunOptions, error) {
+	m.runs.Lock()
+	defer m.runs.Unlock()
+	if last := len(m.runs.free) - 1; last >= 0 {
+		options := m.runs.free[last]
+		m.runs.free = m.runs.free[:last]
+		return options, nil
+	}
+	return ort.NewRunOptions()
+}
+
 // run also returns the names of each output's columns where the run itself tells them.
-func (m *Model) run(inputs []tensor.Tensor) (outputs []tensor.Tensor, columns [][]string, err error) {
+// options may be nil.
+func (m *Model) run(inputs []tensor.Tensor, options *ort.RunOptions) (outputs []tensor.Tensor, columns [][]string, err error) {
 	if len(inputs) != len(m.signature.Inputs) {
 		return nil, nil, fmt.Errorf("the model has %d inputs, %d were given", len(m.signature.Inputs), len(inputs))
 	}
@@ -179,7 +283,7 @@ func (m *Model) run(inputs []tensor.Tensor) (outputs []tensor.Tensor, columns []
 		values = append(values, v)
 	}
 	given, made := values[:len(inputs):len(inputs)], values[len(inputs):]
-	if err := m.session.Run(given, made); err != nil {
+	if err := m.session.RunWithOptions(given, made, options); err != nil {
 		return nil, nil, err
 	}
 	outputs = make([]tensor.Tensor, len(made))
@@ -200,6 +304,10 @@ func (m *Model) Close() error {
 	if m.session == nil {
 		return nil
 	}
+	for _, options := range m.runs.free {
+		destroy(options)
+	}
+	m.runs.free = nil
 	err := m.session.Destroy()
 	m.session = nil
 	return err

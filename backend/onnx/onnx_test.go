@@ -61,7 +61,7 @@ func TestEveryType(t *testing.T) {
 					in.Data = append(in.Data, byte(i&1))
 				}
 			}
-			out, err := m.Run([]tensor.Tensor{in})
+			out, err := m.Run(t.Context(), []tensor.Tensor{in})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestSingleNumbers(t *testing.T) {
 			m := load(t, onnxtest.Identity(typ).Write(t))
 			in := tensor.Tensor{Name: "x", Type: typ, Data: make([]byte, typ.Size())}
 			in.Data[0] = 1
-			out, err := m.Run([]tensor.Tensor{in})
+			out, err := m.Run(t.Context(), []tensor.Tensor{in})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestUnalignedData(t *testing.T) {
 	m := load(t, onnxtest.Identity(tensor.FP64, -1).Write(t))
 	raw := make([]byte, 8*8+1)
 	binary.LittleEndian.PutUint64(raw[1:], math.Float64bits(2.5))
-	out, err := m.Run([]tensor.Tensor{{Name: "x", Type: tensor.FP64, Shape: []int64{8}, Data: raw[1:]}})
+	out, err := m.Run(t.Context(), []tensor.Tensor{{Name: "x", Type: tensor.FP64, Shape: []int64{8}, Data: raw[1:]}})
 	if err != nil || out[0].Float64(0) != 2.5 {
 		t.Errorf("got %v, %v", out, err)
 	}
@@ -116,7 +116,7 @@ func TestIrisForest(t *testing.T) {
 	if diff := cmp.Diff(want, m.Signature().Outputs); diff != "" {
 		t.Error(diff)
 	}
-	out, err := m.Run([]tensor.Tensor{{Name: "X", Type: tensor.FP32, Shape: []int64{6, 4}, Data: floats(
+	out, err := m.Run(t.Context(), []tensor.Tensor{{Name: "X", Type: tensor.FP32, Shape: []int64{6, 4}, Data: floats(
 		5.9, 3.0, 5.1, 1.8,
 		6.8, 2.8, 4.8, 1.4,
 		6.3, 2.3, 4.4, 1.3,
@@ -156,7 +156,7 @@ func TestFashionModels(t *testing.T) {
 	}
 	for _, name := range []string{"fashion-v1", "fashion-v2", "fashion-bad"} {
 		m := load(t, "../models/"+name+".onnx")
-		out, err := m.Run([]tensor.Tensor{{
+		out, err := m.Run(t.Context(), []tensor.Tensor{{
 			Name: "image", Type: tensor.FP32, Shape: []int64{int64(len(sample)), models.Pixels}, Data: data,
 		}})
 		if err != nil {
@@ -192,7 +192,7 @@ func TestRunsSideBySide(t *testing.T) {
 				}
 			}
 			for range 200 {
-				out, err := m.Run([]tensor.Tensor{in})
+				out, err := m.Run(t.Context(), []tensor.Tensor{in})
 				if err != nil {
 					t.Error(err)
 					return
@@ -218,7 +218,7 @@ func TestCloseWaitsForRuns(t *testing.T) {
 	for range 4 {
 		running.Go(func() {
 			for i := 0; ; i++ {
-				if _, err := m.Run(in); err != nil {
+				if _, err := m.Run(t.Context(), in); err != nil {
 					if !strings.Contains(err.Error(), "closed") {
 						t.Error(err)
 					}
@@ -261,7 +261,7 @@ func TestSeveralInputsAndMetadata(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"version": "v7", "note": "grün"}, m.Signature().Metadata); diff != "" {
 		t.Error(diff)
 	}
-	out, err := m.Run([]tensor.Tensor{
+	out, err := m.Run(t.Context(), []tensor.Tensor{
 		{Name: "a", Type: tensor.FP32, Shape: []int64{1, 2}, Data: floats(5, 6)},
 		{Name: "b", Type: tensor.FP32, Shape: []int64{1, 2}, Data: floats(1, 2)},
 	})
@@ -292,14 +292,14 @@ func TestRunThatFails(t *testing.T) {
 		{Name: "data", Type: tensor.FP32, Shape: []int64{1}, Data: floats(4)},
 		{Name: "index", Type: tensor.Int64, Shape: []int64{1}, Data: binary.LittleEndian.AppendUint64(nil, 7)},
 	}
-	if _, err := m.Run(inputs); err == nil || !strings.Contains(err.Error(), "out of data bounds") {
+	if _, err := m.Run(t.Context(), inputs); err == nil || !strings.Contains(err.Error(), "out of data bounds") {
 		t.Errorf("got %v", err)
 	}
 	inputs[1].Data = make([]byte, 8)
-	if out, err := m.Run(inputs); err != nil || out[0].Float64(0) != 4 {
+	if out, err := m.Run(t.Context(), inputs); err != nil || out[0].Float64(0) != 4 {
 		t.Errorf("after a failed run: %v, %v", out, err)
 	}
-	if _, err := m.Run(inputs[:1]); err == nil || !strings.Contains(err.Error(), "2 inputs, 1 were given") {
+	if _, err := m.Run(t.Context(), inputs[:1]); err == nil || !strings.Contains(err.Error(), "2 inputs, 1 were given") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -330,7 +330,7 @@ func TestZerosThatFail(t *testing.T) {
 	}
 	defer m.Close()
 	shape := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, 2), 2)
-	out, err := m.Run([]tensor.Tensor{
+	out, err := m.Run(t.Context(), []tensor.Tensor{
 		{Name: "data", Type: tensor.FP32, Shape: []int64{4}, Data: floats(1, 2, 3, 4)},
 		{Name: "shape", Type: tensor.Int64, Shape: []int64{2}, Data: shape},
 	})

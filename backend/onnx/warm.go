@@ -20,9 +20,9 @@ func (m *Model) warm() (warning, err error) {
 			return nil, err
 		}
 	}
-	outputs, columns, err := m.run(inputs)
+	outputs, columns, err := m.run(inputs, nil)
 	if guessed := m.guessSingles(err); guessed != nil {
-		if outputs, columns, err = m.run(inputs); err != nil {
+		if outputs, columns, err = m.run(inputs, nil); err != nil {
 			for _, o := range guessed {
 				o.kind = allocated
 			}

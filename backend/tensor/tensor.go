@@ -139,6 +139,8 @@ type Signature struct {
 	Metadata map[string]string
 	// Platform names what runs the model, in the protocol's words: "onnxruntime_onnx".
 	Platform string
+	// Providers are the execution providers that run the model, in their order: "cuda", "cpu".
+	Providers []string
 }
 
 // ShapeString is, for example, "[-1,4]".

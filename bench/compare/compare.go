@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/bench/peers"
 	"weir/bench/process"
 )
 
@@ -97,7 +98,7 @@ func (o *Options) caddy() string { return filepath.Join(o.Programs, "caddy") }
 // withoutMissing leaves Caddy out where it has not been built: that takes minutes, and is no reason to
 // compare nothing.
 func (o *Options) withoutMissing(result *Result) {
-	if !slices.Contains(o.Peers, Caddy) || executable(o.caddy()) {
+	if !slices.Contains(o.Peers, Caddy) || peers.Executable(o.caddy()) {
 		return
 	}
 	note := fmt.Sprintf("without Caddy: there is no %s, make caddy builds it", o.caddy())

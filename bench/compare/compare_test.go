@@ -33,16 +33,19 @@ func TestCompare(t *testing.T) {
 func compareEndToEnd(t *testing.T, dir string) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	workloads, err := Find([]string{"b", "f", "idle", "features"})
+	workloads, err := Find([]string{"b", "f", "idle", "features", "h2tls", "handshake", "grpc", "grpc_stream", "sse", "idle_tls", "idle_h2", "streams"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range workloads {
 		workloads[i].Idle = min(workloads[i].Idle, 200)
+		if workloads[i].Memory {
+			workloads[i].Connections, workloads[i].Every = 200, 20*time.Millisecond
+		}
 	}
 	result, err := Run(context.Background(), Options{
 		Programs: dir, Peers: []string{Direct, Nginx, HAProxy, Caddy, Weir}, Workloads: workloads,
-		Rounds: 1, Duration: 200 * time.Millisecond, Warmup: 50 * time.Millisecond, Rest: 10 * time.Millisecond,
+		Rounds: 1, Duration: 500 * time.Millisecond, Warmup: 50 * time.Millisecond, Rest: 10 * time.Millisecond,
 		Quota: DefaultQuota, Say: func(line string) { t.Log(line) },
 	})
 	if err != nil {

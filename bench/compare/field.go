@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
@@ -27,8 +28,9 @@ type field struct {
 	dir      string
 	quota    *process.Quota // nil for none
 	endpoint *process.Process
-	setup    peers.Setup // without what differs between peers
-	engines  bool        // weir knows the key engine
+	setup    peers.Setup    // without what differs between peers
+	roots    *x509.CertPool // of the peers' certificate
+	engines  bool           // weir knows the key engine
 	peers    []*peer
 }
 
@@ -65,6 +67,11 @@ func startField(ctx context.Context, o *Options, dir string, quota *process.Quot
 	if f.setup, err = setupOf(w, dir); err != nil {
 		return nil, err
 	}
+	if f.setup.TLS {
+		if f.roots, err = f.setup.MakeCertificate(dir); err != nil {
+			return nil, err
+		}
+	}
 	loadCPUs := []int(nil)
 	if o.Pin {
 		loadCPUs = []int{loadCPU}
@@ -92,7 +99,8 @@ func startField(ctx context.Context, o *Options, dir string, quota *process.Quot
 func setupOf(w Workload, dir string) (peers.Setup, error) {
 	s := peers.Setup{
 		Dir: dir, Routes: w.paths(), Affinity: w.Users > 0, LargeBodies: w.Setup == setupBodies, Features: w.Setup == setupFeatures,
-		Clients: max(w.Idle, 1000) + idleReserve,
+		Clients: max(w.Idle, w.Connections, 1000) + idleReserve,
+		TLS:     w.TLS, HTTP2: w.HTTP2 || w.TLS, GRPC: w.GRPC, Events: w.Every > 0 && !w.GRPC,
 	}
 	var err error
 	if s.Files, err = process.FileLimit(); err != nil {
@@ -137,31 +145,7 @@ func (f *field) start(ctx context.Context, s process.Spec, address string) (*pro
 	if err != nil {
 		return nil, err
 	}
-	return p, p.Ready(ctx, readyTimeout, func(ctx context.Context) error {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-}
-
-// write puts a peer's configuration into its folder and returns the path of the first file.
-func write(s *peers.Setup, names []string) (string, error) {
-	if err := os.Mkdir(s.Dir, 0o755); err != nil {
-		return "", err
-	}
-	for _, name := range names {
-		text, err := peers.Render(name, s)
-		if err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(s.Dir, name), text, 0o644); err != nil {
-			return "", err
-		}
-	}
-	return filepath.Join(s.Dir, names[0]), nil
+	return p, p.Ready(ctx, readyTimeout, process.Accepts(address))
 }
 
 func (f *field) stop() error { return f.group.Stop(stopGrace) }

@@ -3,6 +3,7 @@ package compare
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,26 +59,23 @@ type idle []net.Conn
 
 // openIdle opens n connections to a peer, makes a request on each, and fills m with the memory
 // that they take, against that of the peer before any load.
-func (f *field) openIdle(ctx context.Context, m *Measurement, p *peer, n int) (idle, error) {
+func (f *field) openIdle(ctx context.Context, m *Measurement, p *peer, w *Workload) (idle, error) {
 	if f.quota != nil {
 		if err := f.quota.Limit(0); err != nil {
 			return nil, err
 		}
 	}
-	before, err := p.usage()
-	if err != nil {
+	if err := p.note(); err != nil {
 		return nil, err
 	}
-	if p.fresh == 0 {
-		p.fresh = before.Resident
-	}
+	n := w.Idle
 	all := make(idle, n)
 	errs := make([]error, idleOpeners)
 	var opening sync.WaitGroup
 	for i := range idleOpeners {
 		opening.Go(func() {
 			for j := i; j < n && errs[i] == nil && ctx.Err() == nil; j += idleOpeners {
-				all[j], errs[i] = askOnce(p.address)
+				all[j], errs[i] = f.askOnce(p.address, w)
 			}
 		})
 	}
@@ -85,21 +83,38 @@ func (f *field) openIdle(ctx context.Context, m *Measurement, p *peer, n int) (i
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
 		return all, fmt.Errorf("open %d idle connections: %w", n, err)
 	}
+	return all, f.grown(ctx, m, p, n)
+}
+
+// note keeps what memory a peer has before the first of its connections.
+func (p *peer) note() error {
+	before, err := p.usage()
+	if p.fresh == 0 {
+		p.fresh = before.Resident
+	}
+	return err
+}
+
+// grown fills m with the memory of each of n connections that are open now and rest.
+func (f *field) grown(ctx context.Context, m *Measurement, p *peer, n int) error {
 	if err := wait(ctx, f.options.Rest, nil); err != nil {
-		return all, err
+		return err
 	}
 	after, err := p.usage()
 	m.IdleBytes = float64(after.Resident-p.fresh) / float64(n)
-	return all, err
+	return err
 }
 
 // askOnce opens a connection, makes a request and reads the answer.
-func askOnce(address string) (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", address, idleTimeout)
+func (f *field) askOnce(address string, w *Workload) (net.Conn, error) {
+	c, err := f.connect(address, w)
 	if err != nil {
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Now().Add(idleTimeout)) // an open connection takes a deadline
+	if w.HTTP2 {
+		return c, askOverHTTP2(c, w, address)
+	}
 	_, err = fmt.Fprintf(c, "POST /predict HTTP/1.1\r\nHost: %s\r\nContent-Length: 4\r\n\r\nidle", address)
 	if err != nil {
 		return c, err
@@ -113,6 +128,26 @@ func askOnce(address string) (net.Conn, error) {
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	return c, err
+}
+
+// connect opens a connection as a workload's clients do.
+func (f *field) connect(address string, w *Workload) (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", address, idleTimeout)
+	config := f.tls(w)
+	if err != nil || config == nil {
+		return c, err
+	}
+	config.NextProtos = []string{"http/1.1"}
+	if w.HTTP2 {
+		config.NextProtos = []string{"h2"}
+	}
+	_ = c.SetDeadline(time.Now().Add(idleTimeout))
+	secure := tls.Client(c, config)
+	if err := secure.Handshake(); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // check fails when the peer has closed one of the connections, whose memory would then not have

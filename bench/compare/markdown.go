@@ -96,15 +96,17 @@ func (r *Result) counted(b *strings.Builder, load Load) {
 	if load.Idle > 0 {
 		row("memory of an idle connection", (*Summary).idle)
 	}
+	if load.Streams > 0 {
+		row("memory of a stream", (*Summary).idle)
+	}
 }
 
-// Splice returns document with what stands between the lines TablesBegin and TablesEnd replaced by
-// tables.
-func Splice(document, tables []byte) ([]byte, error) {
-	before, rest, begins := bytes.Cut(document, []byte(TablesBegin+"\n"))
-	_, after, ends := bytes.Cut(rest, []byte(TablesEnd))
+// Splice returns document with what stands between the lines begin and end replaced by tables.
+func Splice(document []byte, begin, end string, tables []byte) ([]byte, error) {
+	before, rest, begins := bytes.Cut(document, []byte(begin+"\n"))
+	_, after, ends := bytes.Cut(rest, []byte(end))
 	if !begins || !ends {
-		return nil, fmt.Errorf("no place for the tables: it must have the lines %s and %s, in this order", TablesBegin, TablesEnd)
+		return nil, fmt.Errorf("no place for the tables: it must have the lines %s and %s, in this order", begin, end)
 	}
-	return slices.Concat(before, []byte(TablesBegin+"\n"), tables, []byte(TablesEnd), after), nil
+	return slices.Concat(before, []byte(begin+"\n"), tables, []byte(end), after), nil
 }

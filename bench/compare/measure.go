@@ -18,8 +18,9 @@ const countFor = 500 * time.Millisecond
 // system calls, too.
 func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (_ *Measurement, err error) {
 	m := &Measurement{Peer: p.name, Workload: w.Name}
+	w.TLS = w.TLS && p.process != nil // the endpoint speaks none
 	if w.Idle > 0 {
-		idle, err := f.openIdle(ctx, m, p, w.Idle)
+		idle, err := f.openIdle(ctx, m, p, &w)
 		defer idle.close()
 		if err != nil {
 			return nil, err
@@ -33,11 +34,39 @@ func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (_
 		stop := scrape(ctx, p.metrics)
 		defer func() { err = errors.Join(err, stop()) }()
 	}
+	l, err := f.load(ctx, m, p, &w)
+	if err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	finished := make(chan error, 1)
+	go func() { finished <- l.Run(running) }()
+	if err = f.under(ctx, m, p, l, finished, count); err != nil {
+		return nil, err
+	}
+	stop()
+	return m, <-finished
+}
+
+// load is what a peer is put under.
+type load interface {
+	Run(ctx context.Context) error // until ctx is done
+	Take() *bench.Tally            // what was recorded since the last time
+}
+
+// load returns the load of a workload; streams are open by then.
+func (f *field) load(ctx context.Context, m *Measurement, p *peer, w *Workload) (load, error) {
+	if w.Every > 0 {
+		return f.openStreams(ctx, m, p, w)
+	}
 	target, err := w.target(p.address)
 	if err != nil {
 		return nil, err
 	}
-	options := bench.Options{Address: p.address, Target: target, Connections: w.Connections}
+	options := bench.Options{
+		Address: p.address, Target: target, Connections: w.Connections, HTTP2: w.HTTP2, Streams: w.streams(), TLS: f.tls(w),
+	}
 	if w.Rate > 0 {
 		options.Pacer = bench.Poisson(w.Rate, 1)
 	}
@@ -45,29 +74,22 @@ func (f *field) measure(ctx context.Context, p *peer, w Workload, count bool) (_
 	if err != nil {
 		return nil, err
 	}
-	load, stop := context.WithCancel(ctx)
-	defer stop()
-	finished := make(chan error, 1)
-	go func() { finished <- attack.Run(load) }()
-	if err = f.under(ctx, m, p, attack, finished, count); err != nil {
-		return nil, err
-	}
-	stop()
-	return m, <-finished
+	// Handshakes are no part of what requests cost.
+	return attack, attack.Open(ctx)
 }
 
 // under measures while the load goes on.
-func (f *field) under(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error, count bool) error {
+func (f *field) under(ctx context.Context, m *Measurement, p *peer, load load, finished chan error, count bool) error {
 	if err := wait(ctx, f.options.Warmup, finished); err != nil {
 		return err
 	}
-	if err := f.observe(ctx, m, p, attack, finished); err != nil {
+	if err := f.observe(ctx, m, p, load, finished); err != nil {
 		return err
 	}
 	if !count || p.process == nil {
 		return nil
 	}
-	return p.countCalls(ctx, m, attack, finished)
+	return p.countCalls(ctx, m, load, finished)
 }
 
 // limit sets the quota that a workload is measured under.
@@ -104,8 +126,8 @@ func (f *field) used(p *peer) (u used, err error) {
 }
 
 // observe fills m from what happens within the duration.
-func (f *field) observe(ctx context.Context, m *Measurement, p *peer, attack *bench.Attack, finished chan error) error {
-	attack.Take()
+func (f *field) observe(ctx context.Context, m *Measurement, p *peer, load load, finished chan error) error {
+	load.Take()
 	before, err := f.used(p)
 	if err != nil {
 		return err
@@ -118,7 +140,7 @@ func (f *field) observe(ctx context.Context, m *Measurement, p *peer, attack *be
 		return err
 	}
 	elapsed := after.at.Sub(before.at)
-	report, err := answers(attack, elapsed)
+	report, err := answers(load, elapsed)
 	if err != nil {
 		return err
 	}
@@ -133,8 +155,8 @@ func (f *field) observe(ctx context.Context, m *Measurement, p *peer, attack *be
 }
 
 // answers returns what was answered since the last time, all of it well.
-func answers(attack *bench.Attack, elapsed time.Duration) (*bench.Report, error) {
-	report := bench.Summarize(attack.Take(), elapsed)
+func answers(load load, elapsed time.Duration) (*bench.Report, error) {
+	report := bench.Summarize(load.Take(), elapsed)
 	if report.Total.Errors > 0 {
 		return nil, fmt.Errorf("%d of %d requests failed (%s): the figures of failures mean nothing", report.Total.Errors, report.Scheduled, report.Total.Kinds())
 	}
@@ -145,16 +167,16 @@ func answers(attack *bench.Attack, elapsed time.Duration) (*bench.Report, error)
 }
 
 // countCalls fills m with the system calls for a request. Where they cannot be counted it says why.
-func (p *peer) countCalls(ctx context.Context, m *Measurement, attack *bench.Attack, finished chan error) error {
+func (p *peer) countCalls(ctx context.Context, m *Measurement, load load, finished chan error) error {
 	var requests uint64
 	var failed error
 	calls, by, err := p.process.CountSystemCalls(func() error {
-		attack.Take()
+		load.Take()
 		if failed = wait(ctx, countFor, finished); failed != nil {
 			return failed
 		}
 		var report *bench.Report
-		if report, failed = answers(attack, countFor); failed == nil {
+		if report, failed = answers(load, countFor); failed == nil {
 			requests = report.Total.Requests
 		}
 		return failed

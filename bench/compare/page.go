@@ -55,12 +55,12 @@ func (r *Result) HTML(w io.Writer) error {
 func (r *Result) plots() []template.HTML {
 	cpu := plot.Bars{Title: "CPU time for a request ÷ " + Reference + "'s", XLabel: "less is better; whiskers are the range over the rounds", Reference: 1, Format: "%.2f"}
 	p50 := plot.Bars{Title: "Median latency ÷ " + Reference + "'s", XLabel: cpu.XLabel, Reference: 1, Format: "%.2f"}
-	idle := plot.Bars{Title: "Memory of an idle connection", XLabel: "KB", Format: "%.1f"}
+	idle := plot.Bars{Title: "Memory of an idle connection, or of a stream", XLabel: "KB", Format: "%.1f"}
 	for _, load := range r.Workloads {
 		label := load.Name + ": " + load.Title
 		cpu.Groups = append(cpu.Groups, plot.BarGroup{Label: label, Bars: r.bars(load, (*Summary).cpuBar)})
 		p50.Groups = append(p50.Groups, plot.BarGroup{Label: label, Bars: r.bars(load, (*Summary).p50Bar)})
-		if load.Idle > 0 {
+		if load.Idle > 0 || load.Streams > 0 {
 			idle.Groups = append(idle.Groups, plot.BarGroup{Label: label, Bars: r.bars(load, (*Summary).idleBar)})
 		}
 	}

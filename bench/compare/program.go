@@ -2,12 +2,9 @@ package compare
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
+	"weir/bench/peers"
 	"weir/bench/process"
 )
 
@@ -33,13 +30,13 @@ func (f *field) program(name string) program {
 	switch name {
 	case Nginx:
 		return program{
-			find: func() (string, error) { return find(name) }, files: []string{"nginx.conf"}, version: "-v", metrics: "/stub_status",
+			find: func() (string, error) { return peers.Find(name) }, files: []string{"nginx.conf"}, version: "-v", metrics: "/stub_status",
 			args: func(config string) []string { return []string{"-e", "stderr", "-c", config} },
 			spec: process.Spec{EndsGently: true},
 		}
 	case HAProxy:
 		return program{
-			find: func() (string, error) { return find(name) }, files: []string{"haproxy.cfg", "haproxy.map"}, version: "-v", metrics: "/metrics",
+			find: func() (string, error) { return peers.Find(name) }, files: []string{"haproxy.cfg", "haproxy.map"}, version: "-v", metrics: "/metrics",
 			args: func(config string) []string { return []string{"-db", "-f", config} },
 			spec: process.Spec{DiesOfTerm: true},
 		}
@@ -73,7 +70,7 @@ func (f *field) startPeer(ctx context.Context, name string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.version, err = versionOf(ctx, path, how.version); err != nil {
+	if p.version, err = peers.Version(ctx, path, how.version); err != nil {
 		return nil, err
 	}
 	setup := f.setup
@@ -83,7 +80,7 @@ func (f *field) startPeer(ctx context.Context, name string) (*peer, error) {
 			return nil, err
 		}
 	}
-	config, err := write(&setup, how.files)
+	config, err := peers.Write(&setup, how.files)
 	if err != nil {
 		return nil, err
 	}
@@ -103,42 +100,4 @@ func (f *field) startPeer(ctx context.Context, name string) (*peer, error) {
 		err = f.quota.Add(p.process)
 	}
 	return p, err
-}
-
-// find looks for a program on the path and where Debian puts servers.
-func find(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	if path := "/usr/sbin/" + name; executable(path) {
-		return path, nil
-	}
-	return "", fmt.Errorf("%s is not installed: on Debian, apt-get install --no-install-recommends %s; or leave it out of --peers", name, name)
-}
-
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&0o111 != 0
-}
-
-// versionOf returns the first line that a program says of its version.
-func versionOf(ctx context.Context, path, arg string) (string, error) {
-	out, err := exec.CommandContext(ctx, path, arg).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", path, arg, err, out)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return brief(line), nil
-}
-
-// brief takes from what a program says of its version the parts that say nothing: its name twice, where it
-// comes from, the sum of its module.
-func brief(version string) string {
-	for _, behind := range []string{" - https://", " h1:"} {
-		version, _, _ = strings.Cut(version, behind)
-	}
-	for _, before := range []string{"nginx version: nginx/", "HAProxy version "} {
-		version = strings.TrimPrefix(version, before)
-	}
-	return strings.TrimSpace(version)
 }

@@ -33,6 +33,10 @@ type Load struct {
 	Detail string `json:"detail"`
 	Closed bool   `json:"closed"` // a closed loop, which shall find the proxy at its limit
 	Idle   int    `json:"idle,omitempty"`
+	// Streams is how many streams were open, where the memory of each was measured.
+	Streams int `json:"streams,omitempty"`
+	// PerEvent says that figures are for an event of a stream in place of a request.
+	PerEvent bool `json:"per_event,omitempty"`
 }
 
 // Measurement is one peer under one workload in one round.
@@ -55,7 +59,7 @@ type Measurement struct {
 	// CallsBy is by what: tracepoint, strace, or "none: " and why.
 	Calls   float64 `json:"system_calls,omitempty"`
 	CallsBy string  `json:"system_calls_by,omitempty"`
-	// IdleBytes is the memory of the proxy for each idle connection.
+	// IdleBytes is the memory of the proxy for each idle connection, or for each stream.
 	IdleBytes float64 `json:"idle_connection_bytes,omitempty"`
 }
 

@@ -82,6 +82,9 @@ func head(load Load) []string {
 	if load.Idle > 0 {
 		names = append(names, "an idle one")
 	}
+	if load.Streams > 0 {
+		names = append(names, "a stream")
+	}
 	return names
 }
 
@@ -95,7 +98,7 @@ func (s *Summary) cells(load Load) []string {
 	}
 	cells = append(cells, bench.FormatMS(s.P50), s.P50Ratio.String(), bench.FormatMS(s.P99), fmt.Sprintf("%.0f/s", s.Rate),
 		proxy, fmt.Sprintf("%.0f%%", 100*s.LoadBusy), memory)
-	if load.Idle > 0 {
+	if load.Idle > 0 || load.Streams > 0 {
 		cells = append(cells, s.idle())
 	}
 	return cells

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"weir/bench"
 )
@@ -21,6 +22,19 @@ type Workload struct {
 	Users        int // who send the requests; 0 names none
 	Idle         int // connections that made one request and stay open beside the load
 	Setup        string
+
+	TLS   bool // clients speak it; endpoints do not
+	HTTP2 bool // clients speak it, in clear by prior knowledge
+	GRPC  bool // clients and endpoints speak it, in clear
+	// Streams is how many requests are under way on each connection of HTTP/2; 0 is one.
+	Streams int
+	// Handshake has a new connection for every request.
+	Handshake bool
+	// Every is the time between two events on each of Connections times Streams endless streams, which are the
+	// load in place of requests; an event is what figures are for.
+	Every time.Duration
+	// Memory has the memory of the proxy for each stream measured, too.
+	Memory bool
 }
 
 // Setups: what the peers are configured for.
@@ -32,6 +46,13 @@ const (
 	setupEndpoints = "endpoints" // a pool of 1,000 endpoints
 	setupIdle      = "idle"      // as small, started anew
 	setupFeatures  = "features"  // all that a pod would have on
+	setupTLS       = "tls"       // as small, with TLS
+	setupHTTP2     = "h2"        // as small, with HTTP/2 in clear
+	setupGRPC      = "grpc"      // gRPC in clear
+	setupEvents    = "events"    // tuned for streams
+	setupIdleTLS   = "idle_tls"
+	setupIdleHTTP2 = "idle_h2"
+	setupStreams   = "streams" // as events, started anew
 )
 
 const (
@@ -41,6 +62,9 @@ const (
 	endpoints                   = 1000
 	idleConnections             = 10_000
 	users                       = 10_000
+	message                     = 1024 // bytes of gRPC's
+	eventSize                   = 100
+	openStreams                 = 2000
 )
 
 // Workloads returns all workloads, in the order in which they are measured. Those of one setup
@@ -70,6 +94,16 @@ func Workloads() []Workload {
 		small("endpoints", "1,000 endpoints", Workload{Setup: setupEndpoints}),
 		small("idle", "beside 10,000 idle connections", Workload{Setup: setupIdle, Idle: idleConnections}),
 		small("features", "all features on", Workload{Setup: setupFeatures, Users: users}),
+		small("tls", "TLS", Workload{Setup: setupTLS, TLS: true}),
+		small("h2tls", "HTTP/2 over TLS", Workload{Setup: setupTLS, TLS: true, HTTP2: true, Connections: 8, Streams: 8}),
+		small("handshake", "a TLS handshake each", Workload{Setup: setupTLS, TLS: true, Handshake: true, Connections: 16}),
+		small("h2", "HTTP/2", Workload{Setup: setupHTTP2, HTTP2: true, Connections: 8, Streams: 8}),
+		{Name: "grpc", Title: "gRPC", Connections: 8, Streams: 8, RequestBody: message, ResponseBody: message, Setup: setupGRPC, HTTP2: true, GRPC: true},
+		{Name: "grpc_stream", Title: "gRPC streams", Connections: 8, Streams: 25, Every: 20 * time.Millisecond, ResponseBody: eventSize, Setup: setupGRPC, HTTP2: true, GRPC: true},
+		{Name: "sse", Title: "event streams", Connections: 200, Every: 20 * time.Millisecond, ResponseBody: eventSize, Setup: setupEvents},
+		small("idle_tls", "beside 10,000 idle connections of TLS", Workload{Setup: setupIdleTLS, TLS: true, Idle: idleConnections}),
+		small("idle_h2", "beside 10,000 idle connections of HTTP/2", Workload{Setup: setupIdleHTTP2, HTTP2: true, Connections: 8, Streams: 8, Idle: idleConnections}),
+		{Name: "streams", Title: "2,000 event streams", Connections: openStreams, Every: time.Second, ResponseBody: eventSize, Setup: setupStreams, Memory: true},
 	}
 }
 
@@ -89,7 +123,10 @@ func Find(names []string) ([]Workload, error) {
 }
 
 // Saturates reports whether the workload is as much as the proxy can take.
-func (w *Workload) Saturates() bool { return w.Rate == 0 }
+func (w *Workload) Saturates() bool { return w.Rate == 0 && w.Every == 0 }
+
+// streams is how many requests are under way on a connection.
+func (w *Workload) streams() int { return max(w.Streams, 1) }
 
 // load describes the workload in a result.
 func (w *Workload) load() Load {
@@ -99,25 +136,63 @@ func (w *Workload) load() Load {
 	}
 	title := w.Title
 	if w.Idle > 0 {
-		title = fmt.Sprintf("beside %d idle connections", w.Idle)
+		title = fmt.Sprintf("beside %d idle connections%s", w.Idle, w.protocol())
 	}
-	return Load{
-		Name: w.Name, Title: title, Closed: w.Saturates(), Idle: w.Idle,
-		Detail: fmt.Sprintf("%s; POST of %d B, answer of %d B, %d connections, %s", title, w.RequestBody, w.ResponseBody, w.Connections, load),
+	l := Load{Name: w.Name, Title: title, Closed: w.Saturates(), Idle: w.Idle}
+	connections := fmt.Sprintf("%d connections", w.Connections)
+	if w.Streams > 1 {
+		connections += fmt.Sprintf(" with %d streams each", w.Streams)
 	}
+	if w.Every > 0 {
+		l.PerEvent = true
+		if w.Memory {
+			l.Streams = w.Connections * w.streams()
+		}
+		l.Detail = fmt.Sprintf("%s; an event of %d B each %v on each stream, %s; figures are for an event, latencies from the endpoint to the client", title, w.ResponseBody, w.Every, connections)
+		return l
+	}
+	l.Detail = fmt.Sprintf("%s; POST of %d B, answer of %d B, %s, %s", title, w.RequestBody, w.ResponseBody, connections, load)
+	return l
+}
+
+// protocol says what idle connections speak, unless it is HTTP/1.1 in clear.
+func (w *Workload) protocol() string {
+	switch {
+	case w.TLS:
+		return " of TLS"
+	case w.HTTP2:
+		return " of HTTP/2"
+	}
+	return ""
+}
+
+// url returns where a path of a proxy is, for the workload.
+func (w *Workload) url(address, path string) string {
+	if w.TLS {
+		return "https://" + address + path
+	}
+	return "http://" + address + path
 }
 
 // target returns what to send to a proxy.
 func (w *Workload) target(address string) (bench.Target, error) {
 	paths := w.paths()
+	if w.GRPC {
+		method := fmt.Sprintf("%s?size=%d", grpcMethod, w.ResponseBody)
+		return bench.NewGRPC(bench.Request{URL: w.url(address, "")}, method, make([]byte, w.RequestBody))
+	}
+	var header []bench.Field
+	if w.Handshake {
+		header = []bench.Field{{Name: "Connection", Value: "close"}}
+	}
 	t := make(rotation, len(paths))
 	for i, path := range paths {
-		url := "http://" + address + path
+		url := w.url(address, path)
 		if w.ResponseBody != smallResponse {
 			url += fmt.Sprintf("?size=%d", w.ResponseBody)
 		}
 		var err error
-		t[i], err = bench.NewFixed(bench.Request{URL: url, Users: w.Users}, make([]byte, w.RequestBody))
+		t[i], err = bench.NewFixed(bench.Request{URL: url, Users: w.Users, Header: header}, make([]byte, w.RequestBody))
 		if err != nil {
 			return nil, err
 		}
@@ -125,9 +200,18 @@ func (w *Workload) target(address string) (bench.Target, error) {
 	return t, nil
 }
 
+// The service that gRPC calls.
+const (
+	grpcService = "/weir.bench.Endpoint"
+	grpcMethod  = grpcService + "/Infer"
+)
+
 // paths of the routes of the workload's setup.
 func (w *Workload) paths() []string {
-	if w.Setup != setupRoutes {
+	switch {
+	case w.GRPC:
+		return []string{grpcService}
+	case w.Setup != setupRoutes:
 		return []string{"/predict"}
 	}
 	paths := make([]string, routes)

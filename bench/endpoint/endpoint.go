@@ -3,22 +3,32 @@
 // it shares a processor with the load generator and must never be what limits a proxy.
 //
 // It reads heads and bodies to their end and speaks HTTP/1.1 with kept connections and
-// Content-Length. A request's target may ask for a length, "?size=1048576".
+// Content-Length, and on Linux HTTP/2 by prior knowledge, over which it answers gRPC with one message
+// and the trailers. A request's target may ask for a length, "?size=1048576". On Linux it may also ask for
+// an endless stream, "?every=20ms": of server-sent events, or of messages of gRPC, whose first
+// StampLen bytes tell when they were sent.
 package endpoint
 
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // Bounds of what is answered and taken.
 const (
 	MaxSize = 1 << 30 // bytes of an answer's body
 	maxHead = 16 << 10
+	// MinEvery and MaxEvery bound the time between two events.
+	MinEvery, MaxEvery = time.Millisecond, time.Hour
+	// StampLen is the length of the moment in an event: nanoseconds since 1970, in decimal.
+	StampLen = 19
 )
 
 // Listen listens on every address, HOST:PORT. On an error nothing is left open.
@@ -48,17 +58,27 @@ func Serve(ctx context.Context, listeners []*net.TCPListener, size int) error {
 		closeAll(listeners)
 		return fmt.Errorf("size %d: must be 0 to %d", size, MaxSize)
 	}
-	return serve(ctx, listeners, answers{size: size, known: map[int][]byte{}})
+	return serve(ctx, listeners, answers{size: size, known: map[int][]byte{}, messages: map[int][]byte{}})
 }
 
 // answers are made once for each length. It is not safe for concurrent use.
 type answers struct {
-	size  int
-	known map[int][]byte
+	size            int
+	known, messages map[int][]byte
 }
 
-// of returns the whole answer with that length; negative for the usual one.
-func (a *answers) of(size int) []byte {
+// of returns the whole answer to a request.
+func (a *answers) of(r *request) []byte {
+	answer := a.with(r.size)
+	if !r.last {
+		return answer
+	}
+	line, rest, _ := bytes.Cut(answer, []byte("\r\n"))
+	return slices.Concat(line, []byte("\r\nConnection: close\r\n"), rest)
+}
+
+// with returns the whole answer with that length; negative for the usual one.
+func (a *answers) with(size int) []byte {
 	if size < 0 {
 		size = a.size
 	}
@@ -71,11 +91,33 @@ func (a *answers) of(size int) []byte {
 	return answer
 }
 
+// body returns the body of an answer.
+func (a *answers) body(size int) []byte {
+	answer := a.with(size)
+	_, body, _ := bytes.Cut(answer, []byte("\r\n\r\n"))
+	return body
+}
+
+// message returns a message of gRPC with that length, behind its prefix.
+func (a *answers) message(size int) []byte {
+	if size < 0 {
+		size = a.size
+	}
+	message, ok := a.messages[size]
+	if !ok {
+		message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(size)), bytes.Repeat([]byte("x"), size)...)
+		a.messages[size] = message
+	}
+	return message
+}
+
 // request is what matters of a request's head.
 type request struct {
 	body int64 // its length
 	size int   // of the answer that it asks for; -1 when it does not
 	last bool  // the client sends no other on the connection
+	// every is the time between two events of an endless answer; 0 for an ordinary one.
+	every time.Duration
 }
 
 // errHead says that a head is none that is served here.
@@ -95,11 +137,8 @@ func parse(b []byte) (r request, n int, err error) {
 	if !ok {
 		return r, 0, errHead
 	}
-	r.size = -1
-	if _, size, ok := bytes.Cut(target, []byte("?size=")); ok {
-		if r.size, err = strconv.Atoi(string(size)); err != nil || r.size < 0 || r.size > MaxSize {
-			return r, 0, errHead
-		}
+	if err := r.target(target); err != nil {
+		return r, 0, err
 	}
 	for len(fields) > 0 {
 		line, fields, _ = bytes.Cut(fields, []byte("\r\n"))
@@ -108,6 +147,28 @@ func parse(b []byte) (r request, n int, err error) {
 		}
 	}
 	return r, end + 4, nil
+}
+
+// target takes what a target asks for.
+func (r *request) target(target []byte) (err error) {
+	r.size = -1
+	_, query, _ := bytes.Cut(target, []byte("?"))
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte("&"))
+		name, value, _ := bytes.Cut(pair, []byte("="))
+		switch string(name) {
+		case "size":
+			if r.size, err = strconv.Atoi(string(value)); err != nil || r.size < 0 || r.size > MaxSize {
+				return errHead
+			}
+		case "every":
+			if r.every, err = time.ParseDuration(string(value)); err != nil || r.every < MinEvery || r.every > MaxEvery {
+				return errHead
+			}
+		}
+	}
+	return nil
 }
 
 // field takes what matters of one field. The length sorts out most of them.

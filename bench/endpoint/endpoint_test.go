@@ -39,17 +39,23 @@ func serving(t *testing.T) []string {
 func TestAnswersOverHTTP(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	for _, address := range serving(t) {
-		for target, want := range map[string]int{"/predict": 33, "/predict?size=0": 0, "/predict?size=3000000": 3_000_000} {
-			for _, body := range []int{0, 80, 700_000} {
-				resp, err := http.Post("http://"+address+target, "application/json", bytes.NewReader(make([]byte, body)))
-				if err != nil {
-					t.Fatalf("%s with %d bytes: %v", target, body, err)
-				}
-				got, err := io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if err != nil || resp.StatusCode != http.StatusOK || got != int64(want) {
-					t.Errorf("%s with %d bytes: %s, %d bytes, %v; want %d", target, body, resp.Status, got, err, want)
-				}
+		wantAnswers(t, http.DefaultClient, address, 1)
+	}
+}
+
+// wantAnswers checks what comes of requests of several sizes over a version of HTTP.
+func wantAnswers(t *testing.T, client *http.Client, address string, version int) {
+	t.Helper()
+	for target, want := range map[string]int{"/predict": 33, "/predict?size=0": 0, "/predict?size=3000000": 3_000_000} {
+		for _, body := range []int{0, 80, 700_000} {
+			resp, err := client.Post("http://"+address+target, "application/json", bytes.NewReader(make([]byte, body)))
+			if err != nil {
+				t.Fatalf("%s with %d bytes: %v", target, body, err)
+			}
+			got, err := io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != version || got != int64(want) || resp.ContentLength != int64(want) {
+				t.Errorf("%s with %d bytes: %s %s, %d of %d bytes, %v; want %d", target, body, resp.Proto, resp.Status, got, resp.ContentLength, err, want)
 			}
 		}
 	}
@@ -112,6 +118,8 @@ func TestRefuses(t *testing.T) {
 		"version":    "GET / HTTP/1.0\r\n\r\n",
 		"no colon":   "GET / HTTP/1.1\r\nfield\r\n\r\n",
 		"size":       "GET /?size=-1 HTTP/1.1\r\n\r\n",
+		"every":      "GET /?every=1us HTTP/1.1\r\n\r\n",
+		"preface":    "PRI * HTTP/1.0\r\n\r\n",
 		"huge heads": "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", maxHead),
 	} {
 		if got := exchange(t, address, head); got != refusal {

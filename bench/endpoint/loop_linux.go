@@ -19,16 +19,22 @@ type loop struct {
 	listeners map[int32]bool
 	conns     map[int32]*conn
 	answers   answers
+	clock     clock
 	scratch   []byte // what is read and not yet looked at
 }
 
 // conn is a connection.
 type conn struct {
 	fd     int
-	head   []byte // an incomplete head
+	head   []byte  // an incomplete head
+	known  bool    // which protocol it speaks
+	h2     *h2     // the state of HTTP/2; nil for HTTP/1.1
+	events *events // that are sent over it, with HTTP/1.1
+	gone   bool
 	body   int64  // bytes of the request's body still to come
 	due    []byte // the answer when the body is there
 	out    []byte // what the socket did not take yet
+	buf    []byte // what out is written into, but for answers of HTTP/1.1
 	last   bool   // close after the answer
 	parked bool   // it waits to write
 }
@@ -46,6 +52,12 @@ func serve(ctx context.Context, listeners []*net.TCPListener, a answers) error {
 	if err := l.open(listeners); err != nil {
 		return err
 	}
+	if err := l.clock.open(); err != nil {
+		return err
+	}
+	if err := l.watch(l.clock.fd, unix.EPOLL_CTL_ADD, unix.EPOLLIN); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, func() { _, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) })
 	defer stop()
 	events := make([]unix.EpollEvent, maxEvents)
@@ -60,13 +72,14 @@ func serve(ctx context.Context, listeners []*net.TCPListener, a answers) error {
 			}
 			l.handle(e)
 		}
+		l.tick()
 	}
 }
 
 // open takes the listeners' sockets over from the runtime.
 func (l *loop) open(listeners []*net.TCPListener) (err error) {
 	defer closeAll(listeners)
-	l.epoll, l.wake = -1, -1
+	l.epoll, l.wake, l.clock.fd = -1, -1, -1
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll_create: %w", err)
 	}
@@ -108,7 +121,7 @@ func (l *loop) close() {
 	for fd := range l.conns {
 		_ = unix.Close(int(fd))
 	}
-	for _, fd := range []int{l.wake, l.epoll} {
+	for _, fd := range []int{l.wake, l.clock.fd, l.epoll} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
@@ -133,9 +146,14 @@ func (l *loop) handle(e unix.EpollEvent) {
 		ok = l.read(c)
 	}
 	if !ok {
-		delete(l.conns, e.Fd)
-		_ = unix.Close(c.fd)
+		l.drop(c)
 	}
+}
+
+func (l *loop) drop(c *conn) {
+	c.gone = true
+	delete(l.conns, int32(c.fd))
+	_ = unix.Close(c.fd)
 }
 
 func (l *loop) accept(listener int) {
@@ -170,6 +188,21 @@ func (l *loop) read(c *conn) bool {
 
 // take goes through what was read.
 func (l *loop) take(c *conn, data []byte) bool {
+	if !c.known {
+		var more bool
+		if data, more = c.detect(data); more {
+			c.head = append(c.head[:0], data...)
+			return true
+		}
+	}
+	switch {
+	case c.h2 != nil:
+		rest, err := l.frames(c, data)
+		c.head = append(c.head[:0], rest...)
+		return l.flush(c) && err == nil
+	case c.events != nil:
+		return true // nothing of what a client sends after it asked for events matters
+	}
 	for len(data) > 0 {
 		if c.due == nil {
 			r, n, err := parse(data)
@@ -181,7 +214,12 @@ func (l *loop) take(c *conn, data []byte) bool {
 				break
 			}
 			data = data[n:]
-			c.body, c.due, c.last = r.body, l.answers.of(r.size), r.last
+			if r.every > 0 && r.body == 0 {
+				c.append(eventHead)
+				c.events = l.clock.begin(c, nil, &r)
+				break
+			}
+			c.body, c.due, c.last = r.body, l.answers.of(&r), r.last
 		}
 		n := min(int64(len(data)), c.body)
 		data = data[n:]

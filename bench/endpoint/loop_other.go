@@ -13,10 +13,10 @@ func serve(ctx context.Context, listeners []*net.TCPListener, a answers) error {
 	stop := context.AfterFunc(ctx, func() { closeAll(listeners) })
 	defer stop()
 	var mu sync.Mutex
-	answer := func(size int) []byte {
+	answer := func(r *request) []byte {
 		mu.Lock()
 		defer mu.Unlock()
-		return a.of(size)
+		return a.of(r)
 	}
 	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
@@ -40,12 +40,12 @@ func serve(ctx context.Context, listeners []*net.TCPListener, a answers) error {
 }
 
 // converse answers on one connection until it ends.
-func converse(c net.Conn, answer func(size int) []byte) {
+func converse(c net.Conn, answer func(r *request) []byte) {
 	defer c.Close()
 	buf, have := make([]byte, 256<<10), 0
 	for {
 		r, head, err := parse(buf[:have])
-		if err != nil {
+		if err != nil || r.every > 0 {
 			_, _ = c.Write([]byte(refusal))
 			return
 		}
@@ -65,7 +65,7 @@ func converse(c net.Conn, answer func(size int) []byte) {
 			}
 		}
 		have = copy(buf, buf[r.body:have])
-		if _, err := c.Write(answer(r.size)); err != nil || r.last {
+		if _, err := c.Write(answer(&r)); err != nil || r.last {
 			return
 		}
 	}

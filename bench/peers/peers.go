@@ -38,6 +38,29 @@ type Setup struct {
 	// Features are those that a pod would have on: access log, health checks, trusted proxies,
 	// limits, timeouts, metrics.
 	Features bool
+	// TLS is what clients speak, with the certificate in Cert, PEM, and its key in Key. Both has one after the
+	// other.
+	TLS             bool
+	Cert, Key, Both string
+	// HTTP2 is what clients may speak: beside HTTP/1.1 by ALPN with TLS, by prior knowledge without.
+	HTTP2 bool
+	// GRPC is what clients and endpoints speak, over HTTP/2 in clear.
+	GRPC bool
+	// Events are what is answered, and must not be held up.
+	Events bool
+	// Policy is how an endpoint of a pool is chosen, as HAProxy or weir calls it; empty leaves it at HAProxy's
+	// leastconn and weir's default. nginx has least_conn always.
+	Policy string
+	// NoEjection lets endpoints that fail have requests all the same, so that the policy alone decides.
+	NoEjection bool
+}
+
+// Scheme is that of the addresses that clients use.
+func (s *Setup) Scheme() string {
+	if s.TLS {
+		return "https"
+	}
+	return "http"
 }
 
 // upstreams is how many connections to endpoints there may be, busy and idle.

@@ -12,7 +12,7 @@ import (
 )
 
 // setups are the shapes of work that the templates tell apart.
-func setups(dir string) map[string]*Setup {
+func setups(t *testing.T, dir string) map[string]*Setup {
 	small := func() *Setup {
 		return &Setup{
 			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Clients: 1024, Routes: []string{"/predict"},
@@ -24,6 +24,7 @@ func setups(dir string) map[string]*Setup {
 	}
 	all := map[string]*Setup{
 		"small": small(), "bodies": small(), "features": small(), "routes": small(), "endpoints": small(),
+		"tls": small(), "h2": small(), "grpc": small(), "events": small(),
 		"split": {
 			Dir: dir, Listen: "127.0.0.1:18080", Admin: "127.0.0.1:19901", Files: 20_000, Clients: 1024, Routes: []string{"/predict"}, Affinity: true,
 			Pools: []Pool{
@@ -35,6 +36,16 @@ func setups(dir string) map[string]*Setup {
 	}
 	all["bodies"].LargeBodies = true
 	all["features"].Features, all["features"].Affinity = true, true
+	all["tls"].TLS, all["tls"].HTTP2 = true, true
+	if _, err := all["tls"].MakeCertificate(dir); err != nil {
+		t.Fatal(err)
+	}
+	all["h2"].HTTP2 = true
+	all["grpc"].HTTP2, all["grpc"].GRPC, all["grpc"].Routes = true, true, []string{"/weir.bench.Endpoint"}
+	all["events"].Events = true
+	all["one pool"] = small()
+	all["one pool"].Pools = []Pool{{Name: "pods", Version: "v1", Weight: 1, Endpoints: []string{"127.0.1.1:18001", "127.0.1.2:18001"}}}
+	all["one pool"].NoEjection = true
 	all["routes"].Routes = nil
 	for i := range 200 {
 		all["routes"].Routes = append(all["routes"].Routes, fmt.Sprintf("/models/model-%d", i))
@@ -44,7 +55,7 @@ func setups(dir string) map[string]*Setup {
 }
 
 func TestWeirConfigIsValid(t *testing.T) {
-	for name, s := range setups(t.TempDir()) {
+	for name, s := range setups(t, t.TempDir()) {
 		text, err := Render("weir.yaml", s)
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +83,7 @@ func TestPeersTakeTheirConfigurations(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
-	for name, s := range setups(t.TempDir()) {
+	for name, s := range setups(t, t.TempDir()) {
 		for _, file := range []string{"nginx.conf", "haproxy.cfg", "haproxy.map", "Caddyfile"} {
 			text, err := Render(file, s)
 			if err != nil {
@@ -102,8 +113,45 @@ func TestSharesAddUp(t *testing.T) {
 	}
 }
 
+// A policy is written for the peer that it is meant for, and nothing where there is none.
+func TestPolicies(t *testing.T) {
+	s := setups(t, t.TempDir())["one pool"]
+	for _, tt := range []struct{ policy, file, want string }{
+		{"", "haproxy.cfg", "balance leastconn\n"},
+		{"random(2)", "haproxy.cfg", "balance random(2)\n"},
+		{"", "nginx.conf", "least_conn;"},
+		{"peak_ewma", "weir.yaml", "    policy: peak_ewma\n"},
+	} {
+		s.Policy = tt.policy
+		text, err := Render(tt.file, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), tt.want) {
+			t.Errorf("%s with the policy %q has no %q:\n%s", tt.file, tt.policy, tt.want, text)
+		}
+	}
+	s.Policy = ""
+	if text, err := Render("weir.yaml", s); err != nil || strings.Contains(string(text), "policy:") {
+		t.Errorf("without a policy: %v, %s; want weir's own default", err, text)
+	}
+}
+
 func TestThereIsNoOtherPeer(t *testing.T) {
 	if text, err := Render("apache.conf", &Setup{}); err == nil {
 		t.Errorf("there is a configuration of Apache: %s", text)
+	}
+}
+
+func TestBrief(t *testing.T) {
+	for said, want := range map[string]string{
+		"nginx version: nginx/1.22.1":                                        "1.22.1",
+		"HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/": "2.6.12-1+deb12u4 2026/10/17",
+		"v2.11.9 h1:bhZtcRKQOq0fuLvEgCdPYvUxXyGn9kzjG4lh2332DTE=":            "v2.11.9",
+		"weir v1 (go1.26.8, linux/amd64)":                                    "weir v1 (go1.26.8, linux/amd64)",
+	} {
+		if got := brief(said); got != want {
+			t.Errorf("brief(%q) = %q, want %q", said, got, want)
+		}
 	}
 }

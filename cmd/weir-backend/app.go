@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,14 +38,23 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 	}
 	log.Info("weir-backend is starting", zap.String("version", version), zap.String("onnxruntime", runtime.Version()),
 		zap.String("library", library), zap.String("environment", s.environment))
+	drift, err := s.drift.open()
+	if err != nil {
+		return errors.Join(err, runtime.Close())
+	}
+	models := &opener{s: s, runtime: runtime, log: log}
 	server, err := backend.New(backend.Options{
-		Models:       sources(s, runtime, log),
+		Models:       models.sources(),
+		Folder:       models.folder(),
+		Control:      *s.repository.Control,
 		Workers:      s.workers,
 		Queue:        s.queue,
+		Batching:     s.batching.backend(),
 		BodyLimit:    int(s.body),
 		Environment:  s.environment,
 		Build:        version,
 		ResourceGate: *s.gate,
+		Drift:        drift,
 		GPU:          gpus(s, log),
 		Log:          log,
 	})
@@ -54,18 +64,17 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 	if err := os.Remove(s.portFile); err != nil && s.portFile != "" && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("cannot remove the port file of an earlier run: %w", err), runtime.Close())
 	}
-	ln, err := net.Listen("tcp", s.listen)
+	open, err := listen(s, log)
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot listen: %w", err), runtime.Close())
+		return errors.Join(err, runtime.Close())
 	}
 	if s.portFile != "" {
-		if err := writePort(s.portFile, ln.Addr()); err != nil {
-			return errors.Join(err, ln.Close(), runtime.Close())
+		if err := writePort(s.portFile, open.http.Addr()); err != nil {
+			return errors.Join(err, open.close(), runtime.Close())
 		}
 		defer func() { err = errors.Join(err, os.Remove(s.portFile)) }()
 	}
-	log.Info("listening", zap.String("address", ln.Addr().String()))
-	if err := serve(ctx, server, ln, s, log); err != nil {
+	if err := serve(ctx, server, open, s, log); err != nil {
 		// Requests may still be running, so the runtime cannot be unloaded under them.
 		return err
 	}
@@ -73,10 +82,47 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 	return runtime.Close()
 }
 
-// serve serves on ln while the models are loaded, and until ctx ends or something fails.
-func serve(ctx context.Context, server *backend.Server, ln net.Listener, s settings, log *zap.Logger) error {
-	served, loaded := make(chan error, 1), make(chan error, 1)
-	go func() { served <- server.Serve(ln) }()
+// listeners are what the program listens on; grpc is nil where it shall not.
+type listeners struct{ http, grpc net.Listener }
+
+// listen opens all listeners, or none.
+func listen(s settings, log *zap.Logger) (open listeners, err error) {
+	if open.http, err = net.Listen("tcp", s.listen); err != nil {
+		return open, fmt.Errorf("cannot listen: %w", err)
+	}
+	if s.grpcListen != "" {
+		if open.grpc, err = net.Listen("tcp", s.grpcListen); err != nil {
+			return open, errors.Join(fmt.Errorf("cannot listen for gRPC: %w", err), open.http.Close())
+		}
+	}
+	log.Info("listening", zap.String("address", open.http.Addr().String()))
+	if open.grpc != nil {
+		log.Info("listening for gRPC", zap.String("address", open.grpc.Addr().String()))
+	}
+	return open, nil
+}
+
+func (l listeners) close() error {
+	err := l.http.Close()
+	if l.grpc != nil {
+		err = errors.Join(err, l.grpc.Close())
+	}
+	return err
+}
+
+// serve serves on the listeners while the models are loaded, and until ctx ends or something
+// fails.
+func serve(ctx context.Context, server *backend.Server, open listeners, s settings, log *zap.Logger) error {
+	served, loaded := make(chan error, 2), make(chan error, 1)
+	var serving sync.WaitGroup
+	serving.Go(func() { served <- server.Serve(open.http) })
+	if open.grpc != nil {
+		serving.Go(func() { served <- server.ServeGRPC(open.grpc) })
+	}
+	go func() {
+		serving.Wait()
+		close(served)
+	}()
 	go func() { loaded <- server.Load() }()
 	loading := true
 	for {
@@ -110,54 +156,19 @@ func stop(server *backend.Server, served <-chan error, timeout time.Duration) er
 	if err := server.Shutdown(ctx); err != nil {
 		return err
 	}
-	return <-served
-}
-
-// sources are the models to load.
-func sources(s settings, runtime *onnx.Runtime, log *zap.Logger) []backend.Source {
-	all := make([]backend.Source, len(s.models))
-	for i, m := range s.models {
-		all[i] = backend.Source{Name: m.Name, Version: m.Version, Path: m.Path, Open: func() (backend.Runner, error) {
-			path, err := modelFile(m.Path)
-			if err != nil {
-				return nil, err
-			}
-			model, warning, err := runtime.Load(path, onnx.Options{Threads: s.threads})
-			if err != nil {
-				return nil, err
-			}
-			if warning != nil {
-				log.Warn("the model is served, but could not be warmed up", zap.String("model", m.Name), zap.String("path", path),
-					telemetry.Exception(warning))
-			}
-			return model, nil
-		}}
+	var all error
+	for err := range served {
+		all = errors.Join(all, err)
 	}
 	return all
 }
 
-// modelFile is the model's file: path itself, or the only .onnx file in the folder path.
-func modelFile(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the model: %w", err)
-	}
-	if !info.IsDir() {
-		return path, nil
-	}
-	found, err := filepath.Glob(filepath.Join(path, "*.onnx"))
-	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("the folder %s holds %d .onnx files; want one, or name the file", path, len(found))
-	}
-	return found[0], nil
-}
-
 // gpus is how the server reads the GPUs, nil when it shall not.
 func gpus(s settings, log *zap.Logger) func() ([]backend.GPUDevice, error) {
-	if s.gpu == "off" {
+	if s.gpu == gpuOff {
 		return nil
 	}
-	reader := gpu.New()
+	reader := gpu.NewMachine(s.gpu)
 	logged := ""
 	return func() ([]backend.GPUDevice, error) {
 		found, err := reader.Read()

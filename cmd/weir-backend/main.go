@@ -66,12 +66,17 @@ func serveCommand(log io.Writer) *cobra.Command {
 	var flags settings
 	cmd := &cobra.Command{
 		Use:   "weir-backend --model NAME=PATH[@VERSION]",
-		Short: "Serve ONNX models over HTTP",
+		Short: "Serve ONNX models over HTTP and gRPC",
 		Long: `weir-backend serves ONNX models: POST /predict, the Open Inference Protocol V2 under /v2,
-/health, /health/ready, /health/live, /health/startup and /metrics.
+/health, /health/ready, /health/live, /health/startup and /metrics. With --grpc-listen it serves
+the Open Inference Protocol over gRPC too, with the services grpc.health.v1.Health (of the server,
+and of a model by its name) and reflection.
+
+Requests for one model can run together (--max-batch). With --model-repository the models of a folder are served;
+--model-control lets clients load and unload them by the protocol's repository extension.
 
 A setting is taken from its flag, else from the file of -c, else from the environment
-(MODEL_PATH, MODEL_NAME, MODEL_VERSION, ENVIRONMENT, LOG_LEVEL), else its default.
+(MODEL_PATH, MODEL_NAME, MODEL_VERSION, ENVIRONMENT, LOG_LEVEL, GRPC_LISTEN), else its default.
 ONNX Runtime's shared library is found by --onnxruntime, ORT_DYLIB_PATH, beside the program
 (there or in lib), in /usr/lib or /usr/local/lib.`,
 		Example:       "  weir-backend --listen 127.0.0.1:8001 --model fashion=models/fashion-v1.onnx --version v1.0.0",

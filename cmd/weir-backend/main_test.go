@@ -16,6 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"weir/backend/inference"
 	"weir/backend/onnx"
 	"weir/backend/onnx/onnxtest"
 )
@@ -186,6 +193,47 @@ func TestFromStartToStop(t *testing.T) {
 	}
 }
 
+// TestGRPC is a life with gRPC: it is served beside HTTP/1.1, and the program stops although a
+// client stays connected.
+func TestGRPC(t *testing.T) {
+	p := start(t, nil, "--model", "iris="+iris, "--grpc-listen", "127.0.0.1:0")
+	p.base()
+	entry := p.said("listening for gRPC")
+	if entry == nil {
+		t.Fatal("the log does not say where gRPC is")
+	}
+	c, err := grpc.NewClient("passthrough:///"+entry["address"].(string), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer, err := inference.NewGRPCInferenceServiceClient(c).ModelInfer(t.Context(), &inference.ModelInferRequest{
+		ModelName: "iris",
+		Inputs: []*inference.ModelInferRequest_InferInputTensor{{
+			Name: "X", Datatype: "FP32", Shape: []int64{1, 4}, Contents: &inference.InferTensorContents{Fp32Contents: []float32{6.3, 3.3, 6.0, 2.5}},
+		}},
+	})
+	if err != nil || answer.Outputs[0].Contents.Int64Contents[0] != 2 {
+		t.Errorf("%v, %v; want species 2", answer, err)
+	}
+	watch, err := grpc_health_v1.NewHealthClient(c).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: "iris"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const serving, not = grpc_health_v1.HealthCheckResponse_SERVING, grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	if got, err := watch.Recv(); err != nil || got.Status != serving {
+		t.Errorf("%v, %v; want %s", got, err, serving)
+	}
+	p.signal(syscall.SIGTERM)
+	// Without a delay the watch may end before it tells that the server is not ready.
+	if got, err := watch.Recv(); got.GetStatus() != not && status.Code(err) != codes.Unavailable {
+		t.Errorf("%v, %v; want %s", got, err, not)
+	}
+	if status, message := p.wait(); status != 0 {
+		t.Errorf("it ended with %d: %s", status, message)
+	}
+}
+
 // TestShutdownDelay serves on after SIGTERM, but not ready, as load balancers need it.
 func TestShutdownDelay(t *testing.T) {
 	p := start(t, nil, "--model", iris, "--shutdown-delay", "1s")
@@ -301,6 +349,7 @@ func TestFailures(t *testing.T) {
 	f("holds 0 .onnx files; want one", "--model", t.TempDir())
 	f("cannot load the model", "--model", "main.go")
 	f("address already in use", "--model", iris, "--listen", taken.Addr().String())
+	f("cannot listen for gRPC", "--model", iris, "--grpc-listen", taken.Addr().String())
 	f(`the model name "a/b" is not valid`, "--model", "a/b="+iris)
 	f("version 1 is given twice", "--model", "a="+iris, "--model", "a="+iris)
 	f("cannot write the port file", "--model", iris, "--port-file", "/no/such/folder/port")

@@ -92,19 +92,7 @@ func runCompare(ctx context.Context, o compareOptions, out, messages io.Writer) 
 	if err != nil {
 		return failure{err}
 	}
-	var b bytes.Buffer
-	if err := result.Write(&b, o.output); err != nil {
-		return failure{err}
-	}
-	if o.into != "" {
-		err = splice(o.into, b.Bytes())
-	} else {
-		_, err = out.Write(b.Bytes())
-	}
-	if err != nil {
-		return failure{err}
-	}
-	return nil
+	return put(result, o.output, out, o.into, compare.TablesBegin, compare.TablesEnd)
 }
 
 // result measures, or reads what was measured before.
@@ -131,13 +119,30 @@ func (o *compareOptions) result(ctx context.Context, workloads []compare.Workloa
 	})
 }
 
-// splice puts tables into a document.
-func splice(path string, tables []byte) error {
+// put writes a result in a format to out, or where into names a document, between two of its lines.
+func put(result interface{ Write(io.Writer, string) error }, format string, out io.Writer, into, begin, end string) error {
+	var b bytes.Buffer
+	err := result.Write(&b, format)
+	switch {
+	case err != nil:
+	case into != "":
+		err = splice(into, begin, end, b.Bytes())
+	default:
+		_, err = out.Write(b.Bytes())
+	}
+	if err != nil {
+		return failure{err}
+	}
+	return nil
+}
+
+// splice puts tables into a document, between two of its lines.
+func splice(path, begin, end string, tables []byte) error {
 	document, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	document, err = compare.Splice(document, tables)
+	document, err = compare.Splice(document, begin, end, tables)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

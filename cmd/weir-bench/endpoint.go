@@ -20,7 +20,11 @@ func endpointCommand() *cobra.Command {
 		Use:   "endpoint",
 		Short: "Answer every request at once with the same few bytes, to measure a proxy against",
 		Long: `Answer every request at once with a body of a fixed length, which a request may choose
-itself: /predict?size=1048576. It takes HTTP/1.1 with Content-Length only, and little CPU.`,
+itself: /predict?size=1048576. It takes HTTP/1.1 with Content-Length only, and on Linux HTTP/2 by
+prior knowledge, over which it answers gRPC with one message; and little CPU.
+
+/events?every=20ms is, on Linux, an endless stream of events, or of messages of gRPC, which tell
+when they were sent, in nanoseconds since 1970.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serveEndpoint(cmd.Context(), listen, size, func(address net.Addr) {

@@ -23,6 +23,7 @@ type runOptions struct {
 	inputs                         []string
 	model, tensors                 string
 	users                          int
+	protocol                       protocolOptions
 
 	rate          float64
 	arrivals      string
@@ -73,6 +74,9 @@ offsets. Ramps and steps are Poisson at the rate of the moment, or evenly spaced
 --saturate tries rates, from --rate on, and finds the highest at which --quantile of the
 answers keep --slo and no more than --max-error-rate (default 0.1%) of the requests fail.
 
+With --http2 each connection carries --streams requests at once. --grpc calls a method with the
+message in --body; --tensors grpc asks a model by gRPC. Both speak HTTP/2.
+
 Exit status: 0, 1 when the target cannot be reached, a threshold (--max-error-rate, --max-p99,
 --min-rate, --min-goodput) is
 broken, the split deviates from --expect or --saturate finds no rate, 2 for wrong usage.`,
@@ -80,7 +84,10 @@ broken, the split deviates from --expect or --saturate finds no rate, 2 for wron
   weir-bench run --target http://127.0.0.1:8080 --users 1000 --expect blue=90,green=10 \
       --images backend/models/fashion-sample-images-idx3-ubyte.gz --max-error-rate 0.1% -o html > report.html
   weir-bench run --target http://127.0.0.1:8080 --tensor image:FP32:1x784 --arrivals ramp --rate 10 --ramp-to 500
-  weir-bench run --target http://127.0.0.1:8080/predict --template request.tmpl --saturate --slo 50ms`,
+  weir-bench run --target http://127.0.0.1:8080/predict --template request.tmpl --saturate --slo 50ms
+  weir-bench run --target https://127.0.0.1:8443/predict --ca-file ca.crt --http2 --connections 8 --streams 16
+  weir-bench run --target http://127.0.0.1:8080 --tensor image:FP32:1x784 --tensors grpc
+  weir-bench run --target http://127.0.0.1:8080 --grpc /grpc.health.v1.Health/Check --body empty.bin`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.durationGiven = cmd.Flags().Changed("duration")
@@ -89,6 +96,7 @@ broken, the split deviates from --expect or --saturate finds no rate, 2 for wron
 	}
 	f := cmd.Flags()
 	o.requestFlags(f)
+	o.protocol.flags(f)
 	o.scheduleFlags(f)
 	o.reportFlags(f)
 	_ = cmd.MarkFlagRequired("target") // fails only for a flag that does not exist
@@ -96,7 +104,7 @@ broken, the split deviates from --expect or --saturate finds no rate, 2 for wron
 }
 
 func (o *runOptions) requestFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.target, "target", "", "where to send requests: http://HOST[:PORT]/PATH (required)")
+	f.StringVar(&o.target, "target", "", "where to send requests: http://HOST[:PORT]/PATH, or https (required)")
 	f.StringVar(&o.method, "method", "", "method (default GET, or POST with a body)")
 	f.StringVar(&o.body, "body", "", "file with the body of every request")
 	f.StringVar(&o.template, "template", "", "file with a body whose placeholders are filled in anew for every request: {{seq}}, {{user}}, {{uuid}}, {{int A B}}, {{float A B}}, {{floats N A B}}, {{pick WORD…}}")
@@ -104,7 +112,7 @@ func (o *runOptions) requestFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.images, "images", "", "file with labelled images (IDX, gzip when it ends in .gz): ask a model about one in every request, and count right answers")
 	f.StringVar(&o.labels, "labels", "", "file with their labels (default: the name of the images with labels-idx1 for images-idx3)")
 	f.StringVar(&o.model, "model", "fashion", "model that is asked about images or tensors when the target has no path")
-	f.StringVar(&o.tensors, "tensors", "json", "how images and tensors are sent: json or binary")
+	f.StringVar(&o.tensors, "tensors", "json", "how images and tensors are sent: json or binary over REST, or grpc")
 	f.StringArrayVar(&o.headers, "header", nil, `field of every request, "NAME: VALUE"; repeat for more`)
 	f.IntVar(&o.users, "users", 0, "send X-User-ID of one of so many users, and count users seen on more than one variant")
 }
@@ -120,7 +128,7 @@ func (o *runOptions) scheduleFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.closed, "closed", false, "closed loop: every connection sends as soon as it has its answer; no schedule, so a stalled target slows the load")
 	f.DurationVar(&o.duration, "duration", 30*time.Second, "how long requests are due; 0 until interrupted (default of steps and trace: until they end)")
 	f.DurationVar(&o.warmup, "warmup", 0, "load before it, at the rate the schedule starts with, that is not counted")
-	f.IntVar(&o.connections, "connections", bench.DefaultConnections, "requests under way at once")
+	f.IntVar(&o.connections, "connections", bench.DefaultConnections, "connections, each with one request at a time, or --streams")
 	f.DurationVar(&o.timeout, "timeout", bench.DefaultTimeout, "give up a request so long after it was sent, or drop it when it waited so long for a connection")
 	f.Uint64Var(&o.seed, "seed", 1, "same seed, same schedule, users and bodies")
 	f.BoolVar(&o.saturate, "saturate", false, "find the highest rate that keeps --slo")

@@ -100,6 +100,9 @@ func (c *collector) report(interrupted bool) *bench.Report {
 		r.Arrivals, r.Rate = "closed", 0
 	}
 	r.Seed, r.Connections, r.Interrupted, r.Warmup = c.seed, c.connections, interrupted, c.warmup.Seconds()
+	if c.protocol.http2 {
+		r.Streams = c.protocol.streams
+	}
 	r.Series = c.timeline.Intervals
 	if c.work.users > 0 {
 		r.Users = c.users.report(c.work.users)

@@ -14,6 +14,9 @@ type addressed interface {
 	Address() string
 }
 
+// tensorsGRPC is the value of --tensors that speaks gRPC.
+const tensorsGRPC = "grpc"
+
 // newTarget returns what is sent.
 func (o *runOptions) newTarget() (addressed, error) {
 	request := bench.Request{URL: o.target, Method: o.method, Users: o.users, Seed: o.seed}
@@ -24,8 +27,8 @@ func (o *runOptions) newTarget() (addressed, error) {
 		}
 		request.Header = append(request.Header, field)
 	}
-	if o.tensors != "json" && o.tensors != "binary" {
-		return nil, fmt.Errorf("tensors %q: must be json or binary", o.tensors)
+	if o.tensors != "json" && o.tensors != "binary" && o.tensors != tensorsGRPC {
+		return nil, fmt.Errorf("tensors %q: must be json, binary or grpc", o.tensors)
 	}
 	switch {
 	case o.images != "" && (o.body != "" || o.method != "" || o.template != "" || len(o.inputs) > 0):
@@ -34,6 +37,10 @@ func (o *runOptions) newTarget() (addressed, error) {
 		return nil, errors.New("--tensor makes the body and posts it: leave --body, --template and --method out")
 	case o.template != "" && o.body != "":
 		return nil, errors.New("--body and --template exclude each other")
+	case o.protocol.grpc != "" && (o.method != "" || o.template != "" || o.images != "" || len(o.inputs) > 0):
+		return nil, errors.New("--grpc sends the message in --body: leave --method, --template, --images and --tensor out")
+	case o.tensors == tensorsGRPC && o.images == "" && len(o.inputs) == 0:
+		return nil, errors.New("--tensors grpc goes with --tensor or --images")
 	case o.images != "":
 		return o.newInfer(request)
 	case len(o.inputs) > 0:
@@ -52,6 +59,9 @@ func (o *runOptions) newTarget() (addressed, error) {
 			return nil, fmt.Errorf("body: %w", err)
 		}
 	}
+	if o.protocol.grpc != "" {
+		return bench.NewGRPC(request, o.protocol.grpc, body)
+	}
 	return bench.NewFixed(request, body)
 }
 
@@ -67,6 +77,9 @@ func (o *runOptions) newInfer(request bench.Request) (addressed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
+	if o.tensors == tensorsGRPC {
+		return bench.NewGRPCInfer(request, o.model, images)
+	}
 	return bench.NewInfer(request, o.model, images, o.tensors == "binary")
 }
 
@@ -78,6 +91,9 @@ func (o *runOptions) newTensors(request bench.Request) (addressed, error) {
 			return nil, err
 		}
 		inputs = append(inputs, tensor)
+	}
+	if o.tensors == tensorsGRPC {
+		return bench.NewGRPCTensors(request, o.model, inputs)
 	}
 	return bench.NewTensors(request, o.model, inputs, o.tensors == "binary")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 type work struct {
 	*runOptions
 	target     addressed
+	tls        *tls.Config // nil: none
 	plan       bench.Schedule
 	length     time.Duration // of what is counted; 0 until interrupted
 	weights    map[string]float64
@@ -44,6 +46,13 @@ func (o *runOptions) prepare(messages io.Writer) (*work, error) {
 	if w.target, err = o.newTarget(); err != nil {
 		return nil, err
 	}
+	o.protocol.http2 = o.protocol.http2 || o.protocol.grpc != "" || o.tensors == tensorsGRPC
+	if err := o.protocol.check(o.target); err != nil {
+		return nil, err
+	}
+	if w.tls, err = o.protocol.tls(o.target); err != nil {
+		return nil, err
+	}
 	if w.plan, w.length, err = o.schedule(); err != nil {
 		return nil, err
 	}
@@ -66,6 +75,7 @@ func (w *work) attack() (*bench.Attack, error) {
 	options := bench.Options{
 		Address: w.target.Address(), Target: w.target, Warmup: w.warmup,
 		Connections: w.connections, Timeout: w.timeout, SLO: w.slo,
+		TLS: w.tls, HTTP2: w.protocol.http2, Streams: w.protocol.streams,
 	}
 	if w.length > 0 {
 		options.Duration = w.warmup + w.length

@@ -188,7 +188,13 @@ func (a *app) openAdmin(cfg config.Admin) (err error) {
 }
 
 // certificates are all that are served, for their metric.
-func (a *app) certificates() []*certificate.Watcher { return []*certificate.Watcher{a.certificate} }
+func (a *app) certificates() []certificate.Served {
+	all := a.proxy.Certificates()
+	if a.certificate != nil {
+		all = append(all, a.certificate)
+	}
+	return all
+}
 
 // notReady says why no new requests should be sent here; nothing when they should.
 func (a *app) notReady() []string {

@@ -31,8 +31,20 @@ const (
 func eventTypes() []string {
 	return []string{
 		"change\tweights, drains or the configuration changed", "ramp\ta ramp started, finished or stopped",
-		"health\tan endpoint became healthy or unhealthy", "ejection\tan endpoint was ejected as an outlier, or came back", "reload_failed\ta configuration was rejected",
+		"health\tan endpoint became healthy or unhealthy", "ejection\tan endpoint was ejected as an outlier, or came back",
+		"circuit_breaker\ta pool's circuit breaker began to refuse requests, or does no more",
+		"certificate\ta certificate was obtained or renewed, or could not be (tls.acme)", "reload_failed\ta configuration was rejected",
+		"rollout\ta rollout began, went on, was paused or ended",
 	}
+}
+
+// eventNames are the types alone, as a list to read.
+func eventNames() string {
+	names := eventTypes()
+	for i, t := range names {
+		names[i], _, _ = strings.Cut(t, "\t")
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *cli) events() *cobra.Command {
@@ -40,8 +52,8 @@ func (c *cli) events() *cobra.Command {
 	var since string
 	cmd := &cobra.Command{
 		Use: "events", Short: "Show what happens, as it happens", Args: noArgs(""),
-		Long: "Print every change of routing, step of a ramp, change of health, ejection and rejected reload, a line each, until\n" +
-			"interrupted. When the connection ends it connects again and goes on with the event after the last one;\n" +
+		Long: "Print every change of routing, step of a ramp or a rollout, change of health, ejection, circuit breaker, certificate and\n" +
+			"rejected reload, a line each, until interrupted. When the connection ends it connects again and goes on with the event after the last one;\n" +
 			"where weir does not know those any more, as after a restart, it says that some are lost. --since does the\n" +
 			"same by the id of an event, which is printed at the end.\n\n" +
 			"With -o json it prints an object a line, {\"id\":…,\"type\":…,\"data\":{…}}, whose data is that of the stream\n" +
@@ -50,7 +62,7 @@ func (c *cli) events() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, t := range types {
 				if !slices.ContainsFunc(eventTypes(), func(known string) bool { return strings.HasPrefix(known, t+"\t") }) {
-					return usageError("unknown type of events %q (have change, ramp, health, ejection, reload_failed)", t)
+					return usageError("unknown type of events %q (have %s)", t, eventNames())
 				}
 			}
 			api, err := c.client()
@@ -63,7 +75,7 @@ func (c *cli) events() *cobra.Command {
 			return f.run(ctx)
 		},
 	}
-	cmd.Flags().StringSliceVar(&types, "types", nil, "only events of these types: change, ramp, health, ejection, reload_failed")
+	cmd.Flags().StringSliceVar(&types, "types", nil, "only events of these types: "+eventNames())
 	cmd.Flags().StringVar(&since, "since", "", "begin after the event with this id")
 	_ = cmd.RegisterFlagCompletionFunc("types", cobra.FixedCompletions(eventTypes(), cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
 	_ = cmd.RegisterFlagCompletionFunc("since", cobra.NoFileCompletions)                                                  // likewise

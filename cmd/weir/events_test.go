@@ -30,6 +30,13 @@ func TestEventText(t *testing.T) {
 			"ejection", `{"pool":"blue","endpoint":"127.0.0.1:8001","ejected":false,"why":"its ejection is over"}`,
 			"15:04:05  ejection  endpoint 127.0.0.1:8001 of pool blue takes requests again: its ejection is over",
 		},
+		{"certificate", `{"domain":"a.example.com","outcome":"renewed","expires":"2026-06-02T13:04:00Z"}`, "15:04:05  cert    a.example.com: the certificate was renewed and expires at Jun  2 15:04"},
+		{
+			"certificate", `{"domain":"a.example.com","outcome":"failed","why":"refused","next":"2026-03-04T13:06:05Z"}`,
+			"15:04:05  cert    a.example.com: no certificate: refused; next try at 15:06:05",
+		},
+		{"circuit_breaker", `{"pool":"blue","open":true,"refused":3}`, "15:04:05  breaker  pool blue refuses requests beyond its limits, 3 refused so far"},
+		{"circuit_breaker", `{"pool":"blue","open":false,"refused":7}`, "15:04:05  breaker  pool blue takes all requests again, 7 refused so far"},
 		{
 			"ramp", `{"route":"predict","state":"started","to":[{"pool":"blue","weight":1},{"pool":"green","weight":9}],"ends":"2026-03-04T13:09:05Z","by":"ops 10.0.0.7"}`,
 			"15:04:05  ramp    predict: on its way to blue=1 green=9, there at 15:09:05 (in 5m), by ops 10.0.0.7",
@@ -43,7 +50,7 @@ func TestEventText(t *testing.T) {
 		{"ramp", `{"route":"predict","state":"finished","to":[{"pool":"blue","weight":1}]}`, "15:04:05  ramp    predict: the ramp is at its end, blue=1"},
 		{"reload_failed", `{"by":"signal","faults":["weir.yaml:1:1: a","weir.yaml:2:1: b"]}`, "15:04:05  reload  a configuration was rejected, by signal: weir.yaml:1:1: a; weir.yaml:2:1: b"},
 		{"lost", `{"why":"read the state again"}`, "15:04:05  lost    read the state again"},
-		{"rollout", `{"step":2}`, `15:04:05  rollout  {"step":2}`},
+		{"experiment", `{"arm":2}`, `15:04:05  experiment  {"arm":2}`},
 		{"change", `[]`, "15:04:05  change  []"},
 	} {
 		e := event{kind: tt.kind, data: tt.data}

@@ -24,8 +24,14 @@ func (e *event) text(now time.Time, colours bool) string {
 		what, colour, err = healthText(e.data)
 	case "ejection":
 		what, colour, err = ejectionText(e.data, now)
+	case "circuit_breaker":
+		what, colour, err = breakerText(e.data)
+	case "certificate":
+		what, colour, err = certificateText(e.data, now)
 	case "ramp":
 		what, colour, err = rampEventText(e.data, now)
+	case "rollout":
+		what, colour, err = rolloutEventText(e.data)
 	case "reload_failed":
 		what, colour, err = rejectedText(e.data)
 	case "lost":
@@ -38,11 +44,32 @@ func (e *event) text(now time.Time, colours bool) string {
 	if err != nil { // of another version
 		what = e.data
 	}
-	line := printable(fmt.Sprintf("%s  %-6s  %s", shortTime(at, now), strings.TrimSuffix(e.kind, "_failed"), what))
+	line := printable(fmt.Sprintf("%s  %-6s  %s", shortTime(at, now), eventLabel(e.kind), what))
 	if colour == "" {
 		return line
 	}
 	return paint(line, colour, colours)
+}
+
+// eventLabel is the type of an event in a narrow column.
+func eventLabel(kind string) string {
+	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(kind, "_failed"), "ificate"), "circuit_")
+}
+
+func certificateText(data string, now time.Time) (text, colour string, err error) {
+	var c struct {
+		Domain, Outcome, Why string
+		Expires, Next        time.Time
+	}
+	err = json.Unmarshal([]byte(data), &c)
+	if c.Outcome == "failed" {
+		text, colour = c.Domain+": no certificate: "+c.Why+"; next try at "+shortTime(c.Next, now), red
+		if !c.Expires.IsZero() {
+			text += "; the one in force expires at " + shortTime(c.Expires, now)
+		}
+		return text, colour, err
+	}
+	return c.Domain + ": the certificate was " + c.Outcome + " and expires at " + shortTime(c.Expires, now), green, err
 }
 
 func ejectionText(data string, now time.Time) (text, colour string, err error) {
@@ -57,6 +84,20 @@ func ejectionText(data string, now time.Time) (text, colour string, err error) {
 		text, colour = drained(e.Pool, e.Endpoint)+" is ejected until "+shortTime(e.Until, now), red
 	}
 	return text + ": " + e.Why, colour, err
+}
+
+func breakerText(data string) (text, colour string, err error) {
+	var b struct {
+		Pool    string
+		Open    bool
+		Refused uint64
+	}
+	err = json.Unmarshal([]byte(data), &b)
+	text, colour = "pool "+b.Pool+" takes all requests again", green
+	if b.Open {
+		text, colour = "pool "+b.Pool+" refuses requests beyond its limits", red
+	}
+	return fmt.Sprintf("%s, %d refused so far", text, b.Refused), colour, err
 }
 
 func healthText(data string) (text, colour string, err error) {

@@ -46,6 +46,10 @@ func (o *operator) happen(what string) {
 				o.t.Error(err)
 			}
 		}
+	case "the rollout is at a step":
+		eventually(o.t, "the rollout is at a step", func() bool {
+			return strings.Contains(o.shell("weir rollout status predict -o json"), `"phase": "progressing"`)
+		})
 	case "the file is in force":
 		o.inForce()
 	case "the disk is full":

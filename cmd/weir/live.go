@@ -52,6 +52,16 @@ func (v *view) live() (lines []string) {
 				add("  " + paint(line, yellow, v.colours))
 			}
 		}
+		if r.Rollout != nil {
+			for _, line := range wrap(printable(rolloutNote(r.Rollout)), v.width-liveIndent) {
+				add("  " + paint(line, yellow, v.colours))
+			}
+		}
+		if r.Mirror != nil {
+			for _, line := range wrap(printable(mirrorText(r.Mirror)), v.width-liveIndent) {
+				add("  " + line)
+			}
+		}
 	}
 	add("")
 	for _, line := range v.liveEndpoints() {

@@ -157,6 +157,9 @@ func (r *reloader) apply(by string, cfg *config.Config, tokens *admin.TokenSet) 
 	// From here on nothing can fail.
 	r.access.SetOutput(output)
 	r.tokens.Use(cfg.Admin.TokenFile, tokens)
+	for _, c := range r.control.Proxy().Certificates() {
+		c.Refresh()
+	}
 	if r.certificate != nil {
 		r.certificate.Refresh()
 	}

@@ -80,11 +80,23 @@ func (v *view) routesListing() *listing {
 	}
 	for _, r := range v.Routes {
 		l.heading(part{r.Name, bold}, part{r.Match, ""})
+		if len(r.Variants) == 0 {
+			l.note("answers by itself", "")
+		}
 		if r.Overlay {
 			l.note("the weights were set through the API, over those of the file", "")
 		}
 		if r.Ramp != nil {
 			l.note(rampText(r.Ramp, v.now)+rampWhy(r.Ramp), yellow)
+		}
+		if r.Rollout != nil {
+			l.note(rolloutNote(r.Rollout), yellow)
+		}
+		if r.Mirror != nil {
+			l.note(mirrorText(r.Mirror), "")
+		}
+		for _, line := range routeBounds(r.Concurrency) {
+			l.note(line, "")
 		}
 		sum := weightSum(r)
 		for _, variant := range r.Variants {
@@ -98,9 +110,20 @@ func (v *view) routesListing() *listing {
 			if !variant.Usable {
 				l.note("no usable endpoint", red)
 			}
+			if variant.Streams > 0 {
+				l.note(streamsText(&variant), "")
+			}
 		}
 	}
 	return l
+}
+
+func streamsText(v *proxy.VariantStatus) string {
+	text := plural(int(v.Streams), "event stream")
+	if v.FirstByteP50 != nil {
+		text += ", first byte after " + shortMillis(v.FirstByteP50) + " (p95 " + shortMillis(v.FirstByteP95) + ", p99 " + shortMillis(v.FirstByteP99) + ")"
+	}
+	return text
 }
 
 func weightSum(r proxy.RouteStatus) (sum float64) {
@@ -122,6 +145,12 @@ func (v *view) poolsListing() *listing {
 			drains = part{"drains: " + underWay(p.Inflight), yellow}
 		}
 		l.heading(part{p.Name, bold}, part{p.Policy, ""}, drains)
+		if p.Concurrency != nil {
+			l.note(poolBound(p.Concurrency), "")
+		}
+		if p.CircuitBreaker != nil {
+			l.note(breakerLine(p.CircuitBreaker))
+		}
 		for _, e := range p.Endpoints {
 			state, colour := endpointState(e)
 			errors := part{count(e.Errors, 6), ""}
@@ -132,6 +161,9 @@ func (v *view) poolsListing() *listing {
 				part{count(e.Requests, 8), ""}, errors, part{weight(e.Weight), ""}, part{weight(e.EffectiveWeight), ""})
 			if e.Probe != "" {
 				l.note(e.Probe, red)
+			}
+			for _, n := range loadNotes(e.Load) {
+				l.note(n.text, n.colour)
 			}
 			if e.Ejection != "" {
 				l.note("ejected until "+e.EjectedUntil+": "+e.Ejection, red)
@@ -149,8 +181,12 @@ func endpointState(e proxy.EndpointStatus) (state, colour string) {
 		return "drained", yellow
 	case e.Ejected:
 		return "ejected", red
+	case e.Starting:
+		return "starting", yellow
 	case !e.Healthy:
 		return "unhealthy", red
+	case e.Refusing:
+		return "refusing", red
 	}
 	return "healthy", green
 }

@@ -36,6 +36,7 @@ func hardStatus() proxy.Status {
 	for i, version := range []string{"", "v1", "v0.0.0-20260304150405-0123456789ab+dirty"} {
 		route.Variants = append(route.Variants, proxy.VariantStatus{
 			Pool: fmt.Sprint(long, "v", i+1), Version: version, Weight: 33.333333333, Share: 1, Requests: 1 << 62, Errors: 1 << 40, P50: &ms, P95: &ms, P99: &ms,
+			Streams: 12345, FirstByteP50: &ms, FirstByteP95: &ms, FirstByteP99: &ms,
 		})
 	}
 	for _, address := range []string{
@@ -44,7 +45,7 @@ func hardStatus() proxy.Status {
 	} {
 		pool.Endpoints = append(pool.Endpoints, proxy.EndpointStatus{
 			Address: address, Weight: 1e9, EffectiveWeight: 0.123456789, Inflight: 12345678, Connections: 12345, Requests: 1 << 62, Errors: 1 << 40,
-			Probe: strings.Repeat("/health/ready answered 503 ", 5),
+			Probe: strings.Repeat("/health/ready answered 503 ", 5), Load: exampleLoad(),
 		})
 	}
 	s.Version = "v0.0.0-20260304150405-0123456789ab+dirty"

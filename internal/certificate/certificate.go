@@ -68,7 +68,7 @@ func unreadable(file string, err error) error {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// Watcher holds one pair and follows its files. Open it with Watch.
+// Watcher holds one pair and follows its files from Start to Stop. Open it with Open or Watch.
 type Watcher struct {
 	certFile, keyFile string
 	log               *zap.Logger
@@ -76,9 +76,15 @@ type Watcher struct {
 	settle, again     time.Duration
 
 	current atomic.Pointer[tls.Certificate]
+	unfit   atomic.Bool   // what the files hold now
 	changed chan struct{} // holds one: two changes before a look are one
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
+}
+
+// Open reads the pair, which must be fit for use. It does not follow the files yet.
+func Open(certFile, keyFile string) (*Watcher, error) {
+	return open(certFile, keyFile, Options{}, settle, again)
 }
 
 // Watch reads the pair, which must be fit for use, and follows the files until Close.
@@ -87,12 +93,17 @@ func Watch(certFile, keyFile string, o Options) (*Watcher, error) {
 }
 
 func watch(certFile, keyFile string, o Options, settle, again time.Duration) (*Watcher, error) {
-	w := &Watcher{
-		certFile: certFile, keyFile: keyFile, log: o.Log, now: o.Now,
-		settle: settle, again: again, changed: make(chan struct{}, 1),
+	w, err := open(certFile, keyFile, o, settle, again)
+	if err == nil {
+		w.Start(o.Log)
 	}
-	if w.log == nil {
-		w.log = zap.NewNop()
+	return w, err
+}
+
+func open(certFile, keyFile string, o Options, settle, again time.Duration) (*Watcher, error) {
+	w := &Watcher{
+		certFile: certFile, keyFile: keyFile, now: o.Now,
+		settle: settle, again: again, changed: make(chan struct{}, 1),
 	}
 	if w.now == nil {
 		w.now = time.Now
@@ -102,21 +113,48 @@ func watch(certFile, keyFile string, o Options, settle, again time.Duration) (*W
 		return nil, err
 	}
 	w.current.Store(pair)
+	return w, nil
+}
+
+// Start follows the files until Stop. The log, which may be nil, gets the swaps and the pairs that are refused.
+func (w *Watcher) Start(log *zap.Logger) {
+	if w.log = log; log == nil {
+		w.log = zap.NewNop()
+	}
+	if looseKey(w.keyFile) {
+		w.log.Warn("everybody on this machine may read a private key; take that from others, as with chmod o-rwx", zap.String("file", w.keyFile))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
-	for _, file := range []string{certFile, keyFile} {
+	for _, file := range []string{w.certFile, w.keyFile} {
 		done := config.Watch(ctx, file, func(err error) { w.log.Warn("cannot watch the certificate", telemetry.Exception(err)) }, w.signal)
 		w.ended.Go(func() { <-done })
 	}
 	w.signal() // the files may have changed between being read and being watched
 	w.ended.Go(func() { w.run(ctx) })
-	return w, nil
 }
 
-// Close ends the watch. The pair stays what it is.
-func (w *Watcher) Close() {
-	w.cancel()
-	w.ended.Wait()
+// Stop ends that. The pair stays what it is.
+func (w *Watcher) Stop() {
+	if w.cancel != nil {
+		w.cancel()
+		w.ended.Wait()
+	}
+}
+
+// Close is Stop.
+func (w *Watcher) Close() { w.Stop() }
+
+// Name is the path of the certificate.
+func (w *Watcher) Name() string { return w.certFile }
+
+// Fresh reports whether what the files hold is in force.
+func (w *Watcher) Fresh() bool { return !w.unfit.Load() }
+
+// looseKey reports whether everybody may read a file.
+func looseKey(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().Perm()&0o007 != 0
 }
 
 // Refresh has the files looked at now, for file systems that tell of no change.
@@ -162,10 +200,12 @@ func (w *Watcher) run(ctx context.Context) {
 		switch {
 		case err == nil:
 			told = ""
+			w.unfit.Store(false)
 			timer.Stop()
 		case !waited: // the other file may be on its way
 			timer.Reset(w.settle)
 		default:
+			w.unfit.Store(true)
 			if told != err.Error() {
 				told = err.Error()
 				w.log.Warn("the new certificate is not fit for use; the one before it stays in force", telemetry.Exception(err),

@@ -248,7 +248,7 @@ func TestExpiryMetric(t *testing.T) {
 	}
 	defer w.Close()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(NewCollector(func() []*Watcher { return []*Watcher{w, nil, w} }))
+	registry.MustRegister(NewCollector(func() []Served { return []Served{w, w} }))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -1,18 +1,32 @@
 package certificate
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Served is a certificate in use.
+type Served interface {
+	// File is where it is kept, which names it in metrics.
+	File() string
+	// NotAfter is when it expires; zero: there is none yet.
+	NotAfter() time.Time
+	// Refresh has the file looked at now, for file systems that tell of no change.
+	Refresh()
+}
 
 // collector exports when the certificates in use expire.
 type collector struct {
-	watchers func() []*Watcher
-	expiry   *prometheus.Desc
+	served func() []Served
+	expiry *prometheus.Desc
 }
 
-// NewCollector exports weir_certificate_expiry_timestamp_seconds for the watchers that the function
+// NewCollector exports weir_certificate_expiry_timestamp_seconds for the certificates that the function
 // returns at the time of a scrape, so that certificates may come and go with a reload. There is one
 // collector for all: two of them would describe the same metric.
-func NewCollector(watchers func() []*Watcher) prometheus.Collector {
-	return &collector{watchers: watchers, expiry: prometheus.NewDesc("weir_certificate_expiry_timestamp_seconds",
+func NewCollector(served func() []Served) prometheus.Collector {
+	return &collector{served: served, expiry: prometheus.NewDesc("weir_certificate_expiry_timestamp_seconds",
 		"When the certificate in force expires, in seconds since 1970.", []string{"file"}, nil)}
 }
 
@@ -22,8 +36,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) { out <- c.expiry }
 // Collect implements prometheus.Collector. A file that serves two listeners is one series.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	seen := map[string]bool{}
-	for _, w := range c.watchers() {
-		if w == nil || seen[w.File()] {
+	for _, w := range c.served() {
+		if seen[w.File()] || w.NotAfter().IsZero() {
 			continue
 		}
 		seen[w.File()] = true

@@ -5,7 +5,10 @@
 // process lives.
 package state
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Store keeps one Document. It has one user at a time: whoever opened it holds it until Close.
 //
@@ -24,7 +27,7 @@ type Store interface {
 
 // Format is the version of Document that this program writes and reads. A new field, too, makes a new
 // version: an older weir has to say that the file is newer, not drop what it does not know.
-const Format = 1
+const Format = 2
 
 // MaxHistory is how many changes a Document keeps; the oldest go first.
 const MaxHistory = 1000
@@ -51,6 +54,8 @@ type Route struct {
 	Back []Weight `json:"back,omitempty"`
 	// Ramp is the way to other weights that was not yet at its end.
 	Ramp *Ramp `json:"ramp,omitempty"`
+	// Rollout is the one under way, or the last one, as whoever looks after rollouts writes it. Since format 2.
+	Rollout json.RawMessage `json:"rollout,omitempty"`
 	// Buckets is the affinity table where it depends on how the weights came about (balancer.Split.Memory).
 	Buckets string `json:"buckets,omitempty"`
 }
@@ -90,6 +95,7 @@ const (
 	KindDrain    = "drain"    // no new requests to a pool or an endpoint
 	KindUndrain  = "undrain"  // and again
 	KindRollback = "rollback" // weights and drains of an earlier generation
+	KindRollout  = "rollout"  // a step of a rollout, or its end
 )
 
 // Change is one entry of the history: what was changed, by whom, and why.

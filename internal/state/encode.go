@@ -81,6 +81,7 @@ func decode(data []byte) (*Document, error) {
 	if err := unmarshalStrictly(e.Document, &d); err != nil {
 		return nil, fmt.Errorf("is not what weir writes: %w", err)
 	}
+	d.Format = Format
 	if err := validate(&d); err != nil {
 		return nil, fmt.Errorf("holds what cannot be: %w", err)
 	}
@@ -91,7 +92,7 @@ func checkFormat(format int) error {
 	switch {
 	case format > Format:
 		return fmt.Errorf("was written by a newer weir: its format is %d, this weir knows up to %d", format, Format)
-	case format != Format:
+	case format < 1:
 		return fmt.Errorf("has format %d, which weir never wrote", format)
 	}
 	return nil

@@ -2,7 +2,9 @@ package state
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,6 +73,18 @@ func TestLoadAcceptsIndentedEnvelope(t *testing.T) {
 	wantLoad(t, f, sample(2, 1, 1))
 }
 
+// TestLoadTakesFormat1: what a weir without rollouts wrote is read.
+func TestLoadTakesFormat1(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	document := []byte(`{"format":1,"generation":3,"config":"x","routes":{"a":{"generation":3,"split":[{"pool":"b","weight":2}]}},"pools":{},"history":[]}`)
+	writeFile(t, path, fmt.Appendf(nil, `{"weir_state":1,"sha256":"%x","document":%s}`, sha256.Sum256(document), document))
+	f, warnings := openFile(t, path)
+	d, err := f.Load()
+	if err != nil || d == nil || d.Generation != 3 || d.Format != Format || len(*warnings) > 0 {
+		t.Errorf("%+v, %v, %v", d, err, *warnings)
+	}
+}
+
 // TestLoadPutsAside: a file that is not what Save wrote is kept under another name, whole, and the
 // warning says what it was and where it is.
 func TestLoadPutsAside(t *testing.T) {
@@ -111,9 +125,9 @@ func TestLoadPutsAside(t *testing.T) {
 		"huge weight":          {document(`{"format":1,"routes":{"a":{"split":[{"pool":"b","weight":1e999}]}}}`), "is not what weir writes"},
 		"negative weight":      {document(`{"format":1,"routes":{"a":{"split":[{"pool":"b","weight":-2}]}}}`), `holds what cannot be: routes["a"]: split: pool "b" has weight -2`},
 		"history beyond":       {document(`{"format":1,"generation":1,"history":[{"generation":2}]}`), "holds what cannot be: history[0]: generation 2 is above the document's, 1"},
-		"format 0":             {edited(`"weir_state":1`, `"weir_state":0`), "has format 0, which weir never wrote"},
-		"newer":                {[]byte(`{"weir_state":2,"crc":7,"parts":[]}`), "was written by a newer weir: its format is 2, this weir knows up to 1"},
-		"newer inside":         {document(`{"format":3,"pipes":{}}`), "was written by a newer weir: its format is 3, this weir knows up to 1"},
+		"format 0":             {edited(`"weir_state":2`, `"weir_state":0`), "has format 0, which weir never wrote"},
+		"newer":                {[]byte(`{"weir_state":3,"crc":7,"parts":[]}`), "was written by a newer weir: its format is 3, this weir knows up to 2"},
+		"newer inside":         {document(`{"format":3,"pipes":{}}`), "was written by a newer weir: its format is 3, this weir knows up to 2"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

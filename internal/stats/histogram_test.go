@@ -198,3 +198,19 @@ func ExampleHistogram() {
 	fmt.Println(s.Count(), s.Sum(), p95.Round(time.Millisecond))
 	// Output: 100 5.05s 95ms
 }
+
+func TestSince(t *testing.T) {
+	var h Histogram
+	h.Record(time.Second)
+	before := h.Snapshot()
+	for range 3 {
+		h.Record(time.Millisecond)
+	}
+	d := h.Snapshot().Since(before)
+	if q, ok := d.Quantile(1); d.Count() != 3 || d.Sum() != 3*time.Millisecond || !ok || q > 2*time.Millisecond {
+		t.Errorf("%d, %v, greatest %v", d.Count(), d.Sum(), q)
+	}
+	if _, ok := before.Since(before).Quantile(0.5); ok {
+		t.Error("there is a quantile of nothing")
+	}
+}

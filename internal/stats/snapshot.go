@@ -18,6 +18,15 @@ func (s *Snapshot) add(bucket int, n uint64) {
 	s.count += n
 }
 
+// Since returns what was recorded after before, an earlier snapshot of the same Histogram.
+func (s *Snapshot) Since(before *Snapshot) *Snapshot {
+	d := &Snapshot{sum: s.sum - before.sum, count: s.count - before.count}
+	for i := range d.counts {
+		d.counts[i] = s.counts[i] - before.counts[i]
+	}
+	return d
+}
+
 // Count returns how many durations it holds.
 func (s *Snapshot) Count() uint64 { return s.count }
 
@@ -59,3 +68,14 @@ func (s *Snapshot) Cumulative(bounds []float64) []uint64 {
 	}
 	return out
 }
+
+// Above returns how many recorded durations are longer than all that count as d does: than any within 3 % of it.
+func (s *Snapshot) Above(d time.Duration) (n uint64) {
+	for _, c := range s.counts[bucketOf(d)+1:] {
+		n += c
+	}
+	return n
+}
+
+// AboveOrAt is Above, with those that count as d does.
+func (s *Snapshot) AboveOrAt(d time.Duration) uint64 { return s.Above(d) + s.counts[bucketOf(d)] }

@@ -18,10 +18,14 @@ type AccessEntry struct {
 	RequestID []byte
 	TraceID   []byte
 	Client    []byte // the client's address, without port
-	Method    []byte
-	Host      []byte
-	Path      []byte
-	UserAgent []byte
+	User      string // who asks, verified: a user, the name of a key, or a token's sub
+	// ClientCert is whom the client's certificate names.
+	ClientCert string
+	Protocol   string // HTTP/1.0, HTTP/1.1 or HTTP/2
+	Method     []byte
+	Host       []byte
+	Path       []byte
+	UserAgent  []byte
 
 	// What weir decided.
 	Route    string
@@ -29,11 +33,13 @@ type AccessEntry struct {
 	Version  string // of that pool; the key is model_version
 	Endpoint string // of the last attempt
 	Attempts int
+	Cache    string // what the route's cache was to the request
 	Error    string // the code of weir's own error, or why the answer was cut short
 
-	Status   int
-	BytesIn  int64 // of the request's body
-	BytesOut int64 // of the answer's body
+	Status     int
+	GRPCStatus string // of a call of gRPC
+	BytesIn    int64  // of the request's body
+	BytesOut   int64  // of the answer's body
 
 	Duration  time.Duration // the whole request; the key is latency_ms
 	Connect   time.Duration // establishing the connection; 0 on one that was kept
@@ -48,6 +54,9 @@ func (e *AccessEntry) appendJSON(b []byte) []byte {
 	b = appendText(b, `,"request_id":"`, e.RequestID)
 	b = appendText(b, `,"trace_id":"`, e.TraceID)
 	b = appendText(b, `,"client":"`, e.Client)
+	b = appendText(b, `,"user":"`, e.User)
+	b = appendText(b, `,"client_cert":"`, e.ClientCert)
+	b = appendText(b, `,"protocol":"`, e.Protocol)
 	b = appendText(b, `,"method":"`, e.Method)
 	b = appendText(b, `,"host":"`, e.Host)
 	b = appendText(b, `,"path":"`, e.Path)
@@ -55,8 +64,10 @@ func (e *AccessEntry) appendJSON(b []byte) []byte {
 	b = appendText(b, `,"variant":"`, e.Variant)
 	b = appendText(b, `,"model_version":"`, e.Version)
 	b = appendText(b, `,"endpoint":"`, e.Endpoint)
+	b = appendText(b, `,"cache":"`, e.Cache)
 	b = appendNumber(b, `,"attempts":`, int64(e.Attempts))
 	b = appendNumber(b, `,"status":`, int64(e.Status))
+	b = appendText(b, `,"grpc_status":"`, e.GRPCStatus)
 	b = appendNumber(b, `,"bytes_in":`, e.BytesIn)
 	b = appendNumber(b, `,"bytes_out":`, e.BytesOut)
 	b = appendMillis(b, `,"latency_ms":`, e.Duration)

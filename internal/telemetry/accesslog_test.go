@@ -54,10 +54,10 @@ func (o *output) text() string {
 func exampleEntry() *AccessEntry {
 	return &AccessEntry{
 		Time:      time.Date(2026, 1, 2, 4, 4, 5, 6_700_000, time.FixedZone("CET", 3600)),
-		RequestID: []byte("id-1"), TraceID: []byte("4bf92f3577b34da6a3ce929d0e0e4736"), Client: []byte("192.0.2.1"),
-		Method: []byte("POST"), Host: []byte("ml.example.com"), Path: []byte("/predict"), UserAgent: []byte("curl/8"),
-		Route: "predict", Variant: "blue", Version: "v1.0.0", Endpoint: "127.0.0.1:8001",
-		Attempts: 1, Status: 200, BytesIn: 12, BytesOut: 34,
+		RequestID: []byte("id-1"), TraceID: []byte("4bf92f3577b34da6a3ce929d0e0e4736"), Client: []byte("192.0.2.1"), User: "alice",
+		Protocol: "HTTP/2", Method: []byte("POST"), Host: []byte("ml.example.com"), Path: []byte("/predict"), UserAgent: []byte("curl/8"),
+		Route: "predict", Variant: "blue", Version: "v1.0.0", Endpoint: "127.0.0.1:8001", Cache: "miss",
+		Attempts: 1, Status: 200, GRPCStatus: "NOT_FOUND", BytesIn: 12, BytesOut: 34,
 		Duration: 1234567 * time.Nanosecond, Connect: 45 * time.Microsecond, FirstByte: 1200 * time.Microsecond,
 	}
 }
@@ -70,9 +70,9 @@ func TestAccessLogLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"timestamp":"2026-01-02T03:04:05.006Z","level":"info","logger":"weir.access","message":"request",` +
-		`"request_id":"id-1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client":"192.0.2.1","method":"POST",` +
+		`"request_id":"id-1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client":"192.0.2.1","user":"alice","protocol":"HTTP/2","method":"POST",` +
 		`"host":"ml.example.com","path":"/predict","route":"predict","variant":"blue","model_version":"v1.0.0",` +
-		`"endpoint":"127.0.0.1:8001","attempts":1,"status":200,"bytes_in":12,"bytes_out":34,` +
+		`"endpoint":"127.0.0.1:8001","cache":"miss","attempts":1,"status":200,"grpc_status":"NOT_FOUND","bytes_in":12,"bytes_out":34,` +
 		`"latency_ms":1.234,"connect_ms":0.045,"first_byte_ms":1.200,"user_agent":"curl/8"}` + "\n"
 	if diff := cmp.Diff(want, out.text()); diff != "" {
 		t.Error(diff)

@@ -198,11 +198,15 @@ func (s *Server) wentTo(generation uint64) uint64 {
 // writeChanged answers a write with the state it led to. What could not be saved is in force all the same,
 // and need not be of this write: that may have changed nothing.
 func (s *Server) writeChanged(w http.ResponseWriter, generation uint64, v any) {
+	s.warnUnsaved(w)
+	writeState(w, generation, v)
+}
+
+func (s *Server) warnUnsaved(w http.ResponseWriter) {
 	if err := s.o.Control.Unsaved(); err != nil {
 		text := strconv.QuoteToASCII("what was changed would not survive a restart: " + err.Error())
 		w.Header().Set("Warning", "199 weir "+text)
 	}
-	writeState(w, generation, v)
 }
 
 // controlFailed answers with the status a ControlError names; any other error is weir's own fault.

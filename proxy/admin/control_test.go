@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,25 @@ func TestSwitch(t *testing.T) {
 	r, _ = must[proxy.RouteStatus](a, "POST", predict+"/switch", `{"to":"blue","back":false}`)
 	if weightsOf(r) != "blue=100 green=0" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestDrainOnUnixSocket: the slashes of a socket's path are escaped in that of a request.
+func TestDrainOnUnixSocket(t *testing.T) {
+	a := start(t)
+	const address = "unix:/run/model a.sock"
+	if _, _, err := a.Apply(parse(t, strings.Replace(site, "'[::1]:8001'", "'"+address+"'", 1)), proxy.Cause{By: "file"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"drain", "undrain"} {
+		p, _ := must[proxy.PoolStatus](a, "POST", "/api/v1/pools/blue/endpoints/"+url.PathEscape(address)+"/"+verb, "")
+		if e := p.Endpoints[1]; e.Address != address || e.Draining != (verb == "drain") {
+			t.Errorf("after %s: %+v", verb, e)
+		}
+	}
+	p, _ := must[proxy.PoolStatus](a, "GET", "/api/v1/pools/blue", "")
+	if p.Endpoints[1].Address != address {
+		t.Errorf("the status says %s", p.Endpoints[1].Address)
 	}
 }
 

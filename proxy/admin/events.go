@@ -26,7 +26,9 @@ const never = "-"
 
 // eventTypes are those of control.Event that a reader can choose from. It is told in any case that it lost
 // some.
-func eventTypes() []string { return []string{"change", "ejection", "health", "ramp", "reload_failed"} }
+func eventTypes() []string {
+	return []string{"certificate", "change", "circuit_breaker", "ejection", "health", "ramp", "reload_failed", "rollout"}
+}
 
 // streams are the bounds of all event streams.
 type streams struct {

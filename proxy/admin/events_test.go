@@ -139,7 +139,7 @@ func TestEventsOfSomeTypes(t *testing.T) {
 	want[any](a.stream("?types=health", "Last-Event-ID", "unknown"), "lost")
 	for _, query := range []string{"?types=", "?types=changes", "?types=change,,ramp", "?types=lost", "?types=change&types=x"} {
 		resp, body := do(t, a.url, call{method: "GET", path: "/api/v1/events" + query})
-		checkFailure(t, resp, body, 400, "bad_request", "have change, ejection, health, ramp, reload_failed")
+		checkFailure(t, resp, body, 400, "bad_request", "have certificate, change, circuit_breaker, ejection, health, ramp, reload_failed")
 	}
 }
 

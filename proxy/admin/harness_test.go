@@ -71,6 +71,11 @@ func parse(t testing.TB, text string) *config.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range cfg.Routes {
+		if cfg.Routes[i].Name == "predict" {
+			cfg.Routes[i].Cache = &config.Cache{MaxBytes: 1 << 20, MaxObject: 1 << 10, Methods: []string{"GET"}}
+		}
+	}
 	return cfg
 }
 
@@ -216,7 +221,7 @@ func (a *api) write(method, path, body string, header ...string) (*http.Response
 func must[T any](a *api, method, path, body string, header ...string) (v T, resp *http.Response) {
 	a.t.Helper()
 	resp, text := a.write(method, path, body, header...)
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json" {
+	if resp.StatusCode/100 != 2 || resp.Header.Get("Content-Type") != "application/json" {
 		a.t.Fatalf("%s %s %s: %d %s", method, path, body, resp.StatusCode, text)
 	}
 	d := json.NewDecoder(strings.NewReader(text))

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"weir/balancer/rollout"
+	"weir/internal/certificate/acme"
 	"weir/internal/state"
 	"weir/proxy"
 	"weir/proxy/control"
@@ -70,7 +72,11 @@ func TestDescriptionOfEveryOperation(t *testing.T) {
 		responses := d.followed(o["responses"])
 		open := strings.HasPrefix(path, "/health/")
 		write := method != "GET"
-		for code, due := range map[string]bool{"200": true, "400": write, "401": !open, "403": !open, "412": write, "413": write, "415": write, "404": len(inPath) > 0} {
+		done := "200"
+		if responses["201"] != nil {
+			done = "201" // what it makes was not there before
+		}
+		for code, due := range map[string]bool{done: true, "400": write, "401": !open, "403": !open, "412": write, "413": write, "415": write, "404": len(inPath) > 0} {
 			if due && responses[code] == nil {
 				t.Errorf("%s: no answer %s", name, code)
 			}
@@ -81,7 +87,7 @@ func TestDescriptionOfEveryOperation(t *testing.T) {
 		if security, ok := o["security"].([]any); open != (ok && len(security) == 0) {
 			t.Errorf("%s: security %v", name, o["security"])
 		}
-		headers := d.followed(d.followed(responses["200"])["headers"])
+		headers := d.followed(d.followed(responses[done])["headers"])
 		if warned := headers["Warning"] != nil; warned != write {
 			t.Errorf("%s: a Warning: %v", name, warned)
 		}
@@ -99,14 +105,20 @@ func TestDescriptionHasTheFieldsOfTheTypes(t *testing.T) {
 	d := readDescription(t)
 	types := map[string]any{
 		"Error": failure{}, "Health": health{}, "Status": proxy.Status{}, "Route": proxy.RouteStatus{}, "Ramp": proxy.RampStatus{},
-		"Variant": proxy.VariantStatus{}, "Recent": proxy.Recent{}, "Pool": proxy.PoolStatus{}, "Endpoint": proxy.EndpointStatus{},
+		"Mirror": proxy.MirrorStatus{}, "MirrorReport": proxy.MirrorReport{}, "Disagreement": proxy.MirrorSample{},
+		"Variant": proxy.VariantStatus{}, "Recent": proxy.Recent{}, "Pool": proxy.PoolStatus{}, "Endpoint": proxy.EndpointStatus{}, "Load": proxy.LoadStatus{},
 		"Change": state.Change{}, "RouteChange": state.RouteChange{}, "DrainChange": state.DrainChange{}, "Weight": state.Weight{},
 		"RolledBack": rolledBack{}, "Reloaded": reloaded{}, "ABUpdated": abUpdated{}, "ABVariants": abConfig{}, "ABVariant": abVariant{},
+		"Cache": proxy.CacheStatus{}, "Purged": purged{},
+		"RouteConcurrency": proxy.RouteConcurrency{}, "Bound": proxy.BoundStatus{}, "PoolConcurrency": proxy.PoolConcurrency{},
+		"RolloutBrief": proxy.RolloutBrief{}, "Rollout": control.RolloutStatus{}, "RolloutStep": control.RolloutStep{},
+		"Analysis": rollout.Analysis{}, "Check": rollout.Check{}, "Counts": rollout.Counts{},
+		"Adaptive": proxy.AdaptiveStatus{}, "CircuitBreaker": proxy.BreakerStatus{},
 		// What is read is held to the handlers by TestDescribedBodiesAreAccepted, what is streamed by
 		// TestAnswersAreAsDescribed: their types have no names here.
-		"Routes": nil, "Pools": nil, "Changes": nil, "Config": nil,
-		"Weights": nil, "Switch": nil, "StopRamp": nil, "Why": nil, "Rollback": nil, "ABConfig": nil, "Empty": nil,
-		"EjectionEvent": control.EjectionEvent{}, "EventType": nil, "HealthEvent": nil, "RampEvent": nil, "ReloadFailedEvent": nil, "LostEvent": nil,
+		"Routes": nil, "Rollouts": nil, "RolloutPhase": nil, "Verdict": nil, "RolloutEvent": nil, "StartRollout": nil, "Pools": nil, "Changes": nil, "Config": nil,
+		"Purge": nil, "Weights": nil, "Switch": nil, "StopRamp": nil, "Why": nil, "Rollback": nil, "ABConfig": nil, "Empty": nil,
+		"EjectionEvent": control.EjectionEvent{}, "BreakerEvent": control.BreakerEvent{}, "CertificateEvent": acme.Event{}, "EventType": nil, "HealthEvent": nil, "RampEvent": nil, "ReloadFailedEvent": nil, "LostEvent": nil,
 	}
 	for name := range d.at("#/components/schemas") {
 		if _, ok := types[name]; !ok {
@@ -213,11 +225,14 @@ func TestDescribedBodiesAreAccepted(t *testing.T) {
 				must[proxy.PoolStatus](a, "POST", "/api/v1/pools/blue/drain", ``)
 				must[proxy.PoolStatus](a, "POST", "/api/v1/pools/blue/undrain", ``)
 			}
+			if rolling := path != predict+"/rollout" && strings.HasPrefix(path, predict+"/rollout"); rolling {
+				must[control.RolloutStatus](a, "POST", predict+"/rollout", `{"to":"green"}`)
+			}
 			text, err := json.Marshal(e.(map[string]any)["value"])
 			if err != nil {
 				t.Fatal(err)
 			}
-			if resp, body := a.write(method, path, string(text)); resp.StatusCode != 200 {
+			if resp, body := a.write(method, path, string(text)); resp.StatusCode/100 != 2 {
 				t.Errorf("%s, example %s: %d %s", name, example, resp.StatusCode, body)
 			}
 			sent++
@@ -256,12 +271,28 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"POST", "/api/v1/pools/blue/undrain", ``, "/api/v1/pools/{pool}/undrain",
 		"POST", "/api/v1/pools/blue/endpoints/127.0.0.1:8001/drain", ``, "/api/v1/pools/{pool}/endpoints/{address}/drain",
 		"POST", "/api/v1/pools/blue/endpoints/127.0.0.1:8001/undrain", ``, "/api/v1/pools/{pool}/endpoints/{address}/undrain",
+		"POST", predict + "/cache/purge", `{"prefix":"/"}`, "/api/v1/routes/{route}/cache/purge",
+		"POST", predict + "/cache/purge", `{"path":"relative"}`, "/api/v1/routes/{route}/cache/purge",
+		"POST", "/api/v1/routes/rank/cache/purge", ``, "/api/v1/routes/{route}/cache/purge",
+		"GET", predict + "/rollout", "", "/api/v1/routes/{route}/rollout",
+		"POST", predict + "/rollout", `{"to":"blue","reason":"x"}`, "/api/v1/routes/{route}/rollout",
+		"POST", predict + "/rollout", `{"to":"nope"}`, "/api/v1/routes/{route}/rollout",
+		"POST", predict + "/switch", `{"to":"green"}`, "/api/v1/routes/{route}/switch",
+		"POST", predict + "/rollout/pause", ``, "/api/v1/routes/{route}/rollout/pause",
+		"POST", predict + "/rollout/resume", ``, "/api/v1/routes/{route}/rollout/resume",
+		"POST", predict + "/rollout/promote", ``, "/api/v1/routes/{route}/rollout/promote",
+		"GET", predict + "/rollout", "", "/api/v1/routes/{route}/rollout",
+		"GET", predict, "", "/api/v1/routes/{route}",
+		"GET", "/api/v1/rollouts", "", "/api/v1/rollouts",
+		"POST", predict + "/rollout/abort", `{"reason":"x"}`, "/api/v1/routes/{route}/rollout/abort",
+		"POST", predict + "/rollout/abort", ``, "/api/v1/routes/{route}/rollout/abort",
 		"POST", "/api/v1/rollback", `{"to":1}`, "/api/v1/rollback",
 		"POST", "/api/v1/reload", ``, "/api/v1/reload",
 		"POST", "/ab/config", `{"model_a_percentage":1}`, "/ab/config",
 		"POST", "/ab/config", `{"model_a_percentage":101}`, "/ab/config",
 		"GET", "/api/v1/routes", "", "/api/v1/routes",
 		"GET", "/api/v1/routes/nope", "", "/api/v1/routes/{route}",
+		"GET", "/api/v1/routes/rank/mirror", "", "/api/v1/routes/{route}/mirror",
 		"GET", "/api/v1/pools", "", "/api/v1/pools",
 		"GET", "/api/v1/pools/blue", "", "/api/v1/pools/{pool}",
 		"GET", "/api/v1/status", "", "/api/v1/status",
@@ -299,10 +330,10 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			d.check(what, d.schemaOf(answer), []byte(text))
 		}
 	}
-	schemas := map[string]string{"change": "Change", "health": "HealthEvent", "ramp": "RampEvent", "ejection": "EjectionEvent", "reload_failed": "ReloadFailedEvent", "lost": "LostEvent"}
+	schemas := map[string]string{"certificate": "CertificateEvent", "change": "Change", "health": "HealthEvent", "ramp": "RampEvent", "ejection": "EjectionEvent", "circuit_breaker": "BreakerEvent", "reload_failed": "ReloadFailedEvent", "rollout": "RolloutEvent", "lost": "LostEvent"}
 	a.ReloadFailed("SIGHUP", []string{"weir.yaml:1:1: wrong"})
 	seen, states := map[string]bool{}, map[string]bool{}
-	for len(seen) < len(schemas)-1 || // no endpoint fails so often that it is ejected
+	for len(seen) < len(schemas)-3 || // no endpoint fails so often that it is ejected, no breaker opens, no certificate is ordered
 		len(states) < 2 {
 		e, ok := events.next()
 		if !ok {

@@ -43,6 +43,18 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	writeState(w, route.Generation, route)
 }
 
+// mirror answers with what became of the copies of a route's requests, and some of those whose answers disagree.
+func (s *Server) mirror(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("route")
+	route, _ := s.o.Control.Route(name)
+	report, err := s.o.Control.Mirror(name)
+	if err != nil {
+		s.controlFailed(w, "the mirror could not be shown", err)
+		return
+	}
+	writeState(w, route.Generation, report)
+}
+
 func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("pool")
 	pool, ok := s.o.Control.Pool(name)

@@ -4,7 +4,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+
 	"strings"
+	"weir/balancer/rollout"
 )
 
 // table is every path of the API with its methods, as http.ServeMux writes paths.
@@ -26,14 +28,24 @@ func (s *Server) table(metrics http.Handler) map[string]methods {
 		"/api/v1/events":         {http.MethodGet: s.events},
 		"/api/v1/openapi.yaml":   {http.MethodGet: s.openAPI},
 
+		"/api/v1/routes/{route}/mirror":  {http.MethodGet: s.mirror},
 		"/api/v1/routes/{route}/weights": {http.MethodPut: s.setWeights},
 		"/api/v1/routes/{route}/ramp":    {http.MethodDelete: s.stopRamp},
 		"/api/v1/routes/{route}/switch":  {http.MethodPost: s.switchTo},
+		"/api/v1/routes/{route}/rollout": {http.MethodGet: s.rolloutState, http.MethodPost: s.startRollout},
+		"/api/v1/rollouts":               {http.MethodGet: s.listRollouts},
 		"/api/v1/pools/{pool}/drain":     {http.MethodPost: s.drain(true)},
 		"/api/v1/pools/{pool}/undrain":   {http.MethodPost: s.drain(false)},
 		"/api/v1/rollback":               {http.MethodPost: s.rollback},
 		"/api/v1/reload":                 {http.MethodPost: s.reload},
 		"/ab/config":                     {http.MethodPost: s.abConfig},
+
+		"/api/v1/routes/{route}/rollout/pause":   {http.MethodPost: s.commandRollout(rollout.Pause)},
+		"/api/v1/routes/{route}/rollout/resume":  {http.MethodPost: s.commandRollout(rollout.Resume)},
+		"/api/v1/routes/{route}/rollout/promote": {http.MethodPost: s.commandRollout(rollout.Promote)},
+		"/api/v1/routes/{route}/rollout/abort":   {http.MethodPost: s.commandRollout(rollout.Abort)},
+
+		"/api/v1/routes/{route}/cache/purge": {http.MethodPost: s.purgeCache},
 
 		"/api/v1/pools/{pool}/endpoints/{address}/drain":   {http.MethodPost: s.drain(true)},
 		"/api/v1/pools/{pool}/endpoints/{address}/undrain": {http.MethodPost: s.drain(false)},

@@ -55,6 +55,11 @@ func (c *Controller) take(change state.Change, doc *state.Document) (overruled [
 		case !moved && slices.Equal(r.Split, before.Split): // a new split overrules it even where the weights are the same
 			r.Ramp = before.Ramp
 		}
+		if e := c.rollouts[name]; e != nil {
+			r.Rollout = e.saved
+		} else {
+			r.Rollout = before.Rollout
+		}
 		doc.Routes[name] = r
 	}
 	if change.Kind == state.KindRamp {

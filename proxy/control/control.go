@@ -16,17 +16,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"weir/balancer"
 	"weir/config"
+	"weir/internal/certificate/acme"
 	"weir/internal/state"
 	"weir/proxy"
 )
 
 // Options are what a Controller is made of.
 type Options struct {
-	// Proxy are the options of the proxy that is steered; Remembered, Commit, Health and Ejected are New's.
+	// Proxy are the options of the proxy that is steered; Remembered, Commit, Health, Ejected, Breaker and Certificate are New's.
 	Proxy proxy.Options
 	// Store keeps what survives a restart. Close closes it.
 	Store state.Store
@@ -53,10 +53,14 @@ type Controller struct {
 	doc     *state.Document  // as saved last, or as it should have been
 	unsaved error            // why that failed
 	ramps   map[string]*ramp // by route, those that doc has: both change at once
-	taken   *step            // the last step of a ramp; written and followed under the proxy's lock, too
-	ctx     context.Context  // ends the ramps
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	// rollouts by route, under way and the last that has ended; their order of locks is at rolling.
+	rollouts map[string]*rolloutEntry
+	outcomes map[outcome]uint64 // rollouts that have ended since the start
+	notifier *notifier
+	taken    *step           // the last step of a ramp; written and followed under the proxy's lock, too
+	ctx      context.Context // ends the ramps
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // New makes a proxy and its Controller from what the store remembers.
@@ -68,16 +72,19 @@ func New(o Options) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Controller{store: o.Store, log: o.Log, hub: newHub(), ramps: map[string]*ramp{}}
+	c := &Controller{store: o.Store, log: o.Log, hub: newHub(), ramps: map[string]*ramp{}, rollouts: map[string]*rolloutEntry{}, outcomes: map[outcome]uint64{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.doc = doc
 	if doc == nil {
 		c.doc = &state.Document{Format: state.Format}
 	}
 	o.Proxy.Remembered, o.Proxy.Commit = doc, c.commit
-	o.Proxy.Health, o.Proxy.Ejected = c.healthChanged, c.ejectionChanged
+	o.Proxy.Health, o.Proxy.Ejected, o.Proxy.Breaker = c.healthChanged, c.ejectionChanged, c.breakerChanged
+	o.Proxy.Certificate = func(e acme.Event) { c.hub.publish("certificate", e) }
 	c.proxy = proxy.New(o.Proxy)
+	c.notifier = newNotifier(o.Log)
 	c.running.Go(c.keepSaving)
+	c.running.Go(func() { c.notifier.run(c.ctx) })
 	return c, nil
 }
 
@@ -167,6 +174,7 @@ func (c *Controller) Apply(cfg *config.Config, cause proxy.Cause) (generation ui
 	generation, changes, err = c.proxy.ApplyFor(cfg, cause)
 	if err == nil {
 		c.resumeRamps()
+		c.resumeRollouts()
 	}
 	return generation, changes, err
 }
@@ -220,6 +228,9 @@ func (c *Controller) setWeights(kind, route string, weights map[string]float64, 
 		return proxy.RouteStatus{}, err
 	}
 	defer leave()
+	if err := c.vacate(route, weights, o); err != nil {
+		return proxy.RouteStatus{}, err
+	}
 	return c.set(kind, route, weights, o, c.checkRoute(route, o.Expect))
 }
 
@@ -260,7 +271,7 @@ func (c *Controller) Switch(route, to string, o Change) (proxy.RouteStatus, erro
 		weights[v.Pool] = 0
 		names = append(names, v.Pool)
 	}
-	if _, known := weights[to]; ok && !known {
+	if _, known := weights[to]; ok && !known && names != nil {
 		return proxy.RouteStatus{}, &proxy.ControlError{Status: 422, Code: "unknown_variant",
 			Message: fmt.Sprintf("route %s has no variant %q (have %s)", route, to, strings.Join(names, ", "))}
 	}
@@ -281,6 +292,9 @@ func (c *Controller) SwitchBack(route string, o Change) (proxy.RouteStatus, erro
 	if _, ok := c.proxy.Route(route); ok && back == nil {
 		return proxy.RouteStatus{}, &proxy.ControlError{Status: 409, Code: "no_switch",
 			Message: fmt.Sprintf("route %s was not switched: there is nothing to go back to", route)}
+	}
+	if err := c.vacate(route, nil, o); err != nil {
+		return proxy.RouteStatus{}, err
 	}
 	expected := c.checkRoute(route, o.Expect)
 	r, err := c.set(state.KindSwitch, route, byName(back), o, func() error {
@@ -378,11 +392,23 @@ type EjectionEvent struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
+func (c *Controller) breakerChanged(pool string, open bool, refused uint64) {
+	c.hub.publish("circuit_breaker", BreakerEvent{pool, open, refused})
+}
+
+// BreakerEvent is the data of an event: a pool's circuit breaker has begun to refuse, or does no more.
+type BreakerEvent struct {
+	Pool    string `json:"pool"`
+	Open    bool   `json:"open"`
+	Refused uint64 `json:"refused"` // since the start
+}
+
 // Status is the proxy's, with the ramps, and with what keeps the state from being saved.
 func (c *Controller) Status() proxy.Status {
 	s := c.proxy.Status()
 	for i := range s.Routes {
 		s.Routes[i].Ramp = c.rampOf(s.Routes[i].Name)
+		s.Routes[i].Rollout = c.rolloutOf(s.Routes[i].Name)
 	}
 	if why := c.frozen.Load(); why != nil {
 		s.Degraded = true
@@ -400,12 +426,15 @@ func (c *Controller) Status() proxy.Status {
 // Route is the proxy's, with its ramp.
 func (c *Controller) Route(name string) (proxy.RouteStatus, bool) {
 	r, ok := c.proxy.Route(name)
-	r.Ramp = c.rampOf(name)
+	r.Ramp, r.Rollout = c.rampOf(name), c.rolloutOf(name)
 	return r, ok
 }
 
 // Pool is the proxy's.
 func (c *Controller) Pool(name string) (proxy.PoolStatus, bool) { return c.proxy.Pool(name) }
+
+// Mirror is the proxy's.
+func (c *Controller) Mirror(route string) (proxy.MirrorReport, error) { return c.proxy.Mirror(route) }
 
 // Generation is the number of the last change.
 func (c *Controller) Generation() uint64 { return c.proxy.Generation() }
@@ -415,12 +444,4 @@ func (c *Controller) Unsaved() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.unsaved
-}
-
-// Collector returns the metrics of what is remembered.
-func (c *Controller) Collector() prometheus.Collector {
-	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "weir_state_write_failures_total",
-		Help: "Changes that could not be saved: they are in force, and a restart would forget them.",
-	}, func() float64 { return float64(c.failures.Load()) })
 }

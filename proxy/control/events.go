@@ -19,7 +19,7 @@ const (
 type Event struct {
 	// ID is where a reader goes on with Subscribe.
 	ID string
-	// Type is change (a state.Change), health, ejection, ramp, reload_failed, or lost.
+	// Type is change (a state.Change), certificate, circuit_breaker, ejection, health, ramp, reload_failed, or lost.
 	Type string
 	Data json.RawMessage
 }

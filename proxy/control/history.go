@@ -39,6 +39,11 @@ func (c *Controller) Rollback(to uint64, o Change) (generation uint64, err error
 		if drains, err = c.allThere(target, weights, drains); err != nil {
 			return base, err
 		}
+		for _, route := range slices.Sorted(maps.Keys(weights)) {
+			if err := c.vacate(route, nil, Change{Cause: o.Cause, Force: o.Force}); err != nil {
+				return base, err
+			}
+		}
 		moved := false
 		generation, err = c.proxy.Update(proxy.Update{
 			Kind: state.KindRollback, Cause: o.Cause, Force: o.Force, Weights: weights, Drains: drains, To: target,

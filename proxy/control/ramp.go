@@ -102,6 +102,9 @@ func (c *Controller) Ramp(route string, weights map[string]float64, over time.Du
 		return proxy.RouteStatus{}, err
 	}
 	defer leave()
+	if err := c.vacate(route, weights, o); err != nil {
+		return proxy.RouteStatus{}, err
+	}
 	from, err := c.proxy.Weigh(route, nil)
 	if err != nil {
 		return proxy.RouteStatus{}, err

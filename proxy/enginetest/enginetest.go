@@ -2,6 +2,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -22,20 +23,36 @@ func Name() string {
 	return config.EngineAuto
 }
 
-// Run is for TestMain: it runs the tests on each engine in a process of its own, and returns the exit
-// status. With Variable set, and for benchmarks, fuzzing, lists and coverage, it calls run instead.
+// Run is for TestMain: it runs the tests on each engine in a process of its own, both at once since most of them
+// wait, and returns the exit status. With Variable set, and for benchmarks, fuzzing, lists and coverage, it calls run instead.
 func Run(run func() int) int {
 	flag.Parse()
 	if os.Getenv(Variable) != "" || once("test.bench", "test.fuzz", "test.list", "test.coverprofile") {
 		return run()
 	}
+	type result struct {
+		engine string
+		output bytes.Buffer
+		err    error
+	}
+	results := make(chan *result)
+	engines := []string{config.EngineLoop, config.EngineGoroutine}
+	for _, engine := range engines {
+		go func() {
+			r := &result{engine: engine}
+			again := exec.Command(os.Args[0], os.Args[1:]...)
+			again.Env = append(os.Environ(), Variable+"="+engine)
+			again.Stdout, again.Stderr = &r.output, &r.output
+			r.err = again.Run()
+			results <- r
+		}()
+	}
 	status := 0
-	for _, engine := range []string{config.EngineLoop, config.EngineGoroutine} {
-		again := exec.Command(os.Args[0], os.Args[1:]...)
-		again.Env = append(os.Environ(), Variable+"="+engine)
-		again.Stdout, again.Stderr = os.Stdout, os.Stderr
-		if err := again.Run(); err != nil {
-			fmt.Fprintf(os.Stderr, "on engine %s: %v\n", engine, err)
+	for range engines {
+		r := <-results
+		_, _ = os.Stdout.Write(r.output.Bytes())
+		if r.err != nil {
+			fmt.Fprintf(os.Stderr, "on engine %s: %v\n", r.engine, r.err)
 			status = 1
 		}
 	}

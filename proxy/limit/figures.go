@@ -12,6 +12,10 @@ const (
 	maxRate = 1e9
 )
 
+// maxDebt bounds a debt in ticks: more than a year of the rate. Together with maxFull and the ticks of a clock it
+// stays far from overflow.
+const maxDebt = 1 << 55
+
 // maxFull bounds a bucket in ticks: 13 days of nanoseconds, and for a bucket that takes longer to fill a tick
 // is longer. It leaves room for what is added to a clock, even to one that jumps.
 const maxFull = 1 << 50
@@ -24,7 +28,6 @@ type figures struct {
 	speed   uint64  // perNano × 2^63, to read clocks without rounding
 	token   float64 // ticks a token
 	full    int64   // ticks of a full bucket
-	shift   uint8   // token is 1<<shift
 }
 
 func newFigures(rate, burst float64) figures {
@@ -38,39 +41,37 @@ func newFigures(rate, burst float64) figures {
 		shift++
 	}
 	token := math.Ldexp(1, shift)
-	f := figures{perNano: rate * token / 1e9, token: token, full: int64(burst * token), shift: uint8(shift)}
+	f := figures{perNano: rate * token / 1e9, token: token, full: int64(burst * token)}
 	f.speed = max(1, uint64(f.perNano*(1<<63)))
 	return f
 }
 
-// price is a cost in ticks, and more than a full bucket when it is above the burst.
+// price is a cost in ticks.
 func (f *figures) price(cost float64) int64 {
 	ticks := cost * f.token
 	switch {
 	case !(ticks > 0):
 		return 0
-	case ticks > float64(f.full):
-		return f.full + 1
+	case ticks > maxDebt:
+		return maxDebt
 	}
 	return int64(math.Ceil(ticks))
 }
 
-// take is the algorithm: due is when the bucket is full, next when it is afterwards. wait is 0 when it is
-// granted, else the ticks until it would be, and next is then due.
-func (f *figures) take(due, price, now int64) (next, wait int64) {
+// take is the algorithm: due is when the bucket is full, next when it is afterwards. wait is in how many ticks
+// the bucket has what is asked for, or is full where that is more than it holds. Up to most of them are granted.
+func (f *figures) take(due, price, most, now int64) (next, wait int64, ok bool) {
 	due = max(due, now)
-	if price > f.full {
-		return due, math.MaxInt64
+	if wait = max(due-now+min(price, f.full)-f.full, 0); wait > most {
+		return due, wait, false
 	}
-	if over := due - now + price - f.full; over > 0 {
-		return due, over
-	}
-	return due + price, 0
+	return min(due+price, now+maxDebt), wait, true
 }
 
 // tokens are the whole tokens in a bucket that is full at due.
 func (f *figures) tokens(due, now int64) int {
-	return int((f.full - max(due-now, 0)) >> f.shift)
+	shift := math.Float64bits(f.token)>>52 - 1023 // it is a power of two
+	return int(max(f.full-max(due-now, 0), 0) >> shift)
 }
 
 // duration is how long to wait until a clock has moved by that many ticks.
@@ -85,11 +86,24 @@ func (f *figures) duration(ticks int64) time.Duration {
 	return Never
 }
 
-// convert returns the due of these figures as one of to. A debt is kept in tokens, and the time since a
-// bucket was full as time, which tells the older of two.
+// ticks is how far a clock moves in d, rounded down.
+func (f *figures) ticks(d time.Duration) int64 {
+	switch {
+	case d <= 0:
+		return 0
+	case d == Never:
+		return math.MaxInt64
+	}
+	return int64(float64(d) * f.perNano) // which is less than d
+}
+
+// convert returns the due of these figures as one of to. What was used is kept in tokens, up to a full bucket, and
+// so is a debt beyond it; the time since a bucket was full is kept as time, which tells the older of two.
 func (f *figures) convert(due, now int64, to figures) int64 {
-	if debt := due - now; debt > 0 {
-		return now + int64(min(math.Ceil(float64(debt)*(to.token/f.token)), float64(to.full)))
+	if used := due - now; used > 0 {
+		inside, ratio := min(used, f.full), to.token/f.token
+		after := min(math.Ceil(float64(inside)*ratio), float64(to.full)) + math.Ceil(float64(used-inside)*ratio)
+		return now + int64(min(after, maxDebt))
 	}
 	return now - int64(min(float64(now-due)*(to.perNano/f.perNano), float64(2*to.full)))
 }
@@ -105,16 +119,14 @@ type clock struct {
 // held up in between. Two that differ by more and take turns make time pass twice.
 const unsteady = int64(time.Minute)
 
-func (c *clock) read(now int64, f *figures) int64 {
+// read returns the ticks at now. latest is when the last of the buckets is full.
+func (c *clock) read(now int64, f *figures, latest int64) int64 {
 	step := now - c.last
 	switch {
 	case step <= -unsteady:
 		c.restart(now)
 	case step <= 0:
-	case float64(step)*f.perNano >= float64(2*f.full):
-		// Every bucket has filled and been full for as long again, and more makes no difference to
-		// anybody. So a clock that jumps does not make ticks overflow.
-		c.ticks += 2 * f.full
+	case float64(step)*f.perNano >= float64(2*f.full) && c.leap(step, f, latest):
 		c.restart(now)
 	default:
 		c.last = now
@@ -122,6 +134,17 @@ func (c *clock) read(now int64, f *figures) int64 {
 		c.ticks = c.base + int64(high<<1|low>>63)
 	}
 	return c.ticks
+}
+
+// leap goes on to where every bucket has filled and been full for long, if the step leads there or further, since
+// more makes no difference to anybody. So a clock that jumps does not make ticks overflow.
+func (c *clock) leap(step int64, f *figures, latest int64) bool {
+	enough := max(latest-c.ticks, 0) + 2*f.full
+	if float64(step)*f.perNano < float64(enough) {
+		return false
+	}
+	c.ticks += enough
+	return true
 }
 
 // restart makes now the time at which the ticks are what they are.

@@ -6,7 +6,8 @@
 //
 // What is remembered is a table of a fixed size, 16 bytes a key. A bucket that is full again is as good as
 // one never seen, so its place is there for the next key that comes, and losing it costs nothing. A bucket
-// in debt is never given up. A key that comes when all its places hold debts, as when somebody invents keys,
+// in debt is never given up. Who asks for more than a bucket holds gets it from a full one, which is then in debt
+// until the rate has made up for it: so large costs are possible, and the rate holds all the same. A key that comes when all its places hold debts, as when somebody invents keys,
 // is a stranger: all strangers draw on one bucket together, and none gets a burst of its own. So no key gets
 // more than its burst and its rate, those in the table lose nothing to the strangers, and one that has come
 // back keeps its place for a while although its bucket is full; see set.spare.
@@ -20,7 +21,7 @@ import (
 	"time"
 )
 
-// Never is how long to wait for a cost above the burst.
+// Never is longer than anybody waits.
 const Never = time.Duration(math.MaxInt64)
 
 // strangersPerKeys is how many keys of the table stand for one of the strangers: together they have the
@@ -36,7 +37,7 @@ const placesPerShard = 4096
 type Limiter struct {
 	seed      maphash.Seed // so that nobody outside can choose keys that meet in one place
 	shards    []shard
-	strangers strangers
+	strangers Bucket
 
 	configuring sync.Mutex
 	rate        float64 // in force, guarded by configuring
@@ -48,19 +49,11 @@ type shard struct {
 	mu      sync.Mutex
 	figures figures
 	clock   clock
+	latest  int64 // when the last of the buckets is full
 	sets    []set
 	keys    int
 	refused uint64
 	crowded uint64
-}
-
-// strangers is the bucket of all keys that found no place.
-type strangers struct {
-	mu      sync.Mutex
-	figures figures
-	clock   clock
-	due     int64
-	refused uint64
 }
 
 // New returns a limiter that gives each key burst at once and rate a second in the long run, and remembers
@@ -92,24 +85,46 @@ func (l *Limiter) strangersFigures() figures {
 	return newFigures(l.rate*n, math.Floor(float64(max(1, l.burst))*n))
 }
 
-// Take asks for cost tokens of key's bucket: all of them, or none when there are fewer. Whole costs are exact
-// at every rate. Others are rounded up to a tick, of which a token has at least 500 for rates up to 1e6 a
-// second. A cost of 0, which is also what a negative one and NaN count as, asks without taking.
+// Grant is what Reserve answers.
+type Grant struct {
+	// OK: the tokens are taken. Wait is then how long until they are there, which the caller has to wait for.
+	// Where it is refused, Wait is when the same is granted at once if nobody takes anything before.
+	OK   bool
+	Wait time.Duration
+	// Remaining is what the bucket has left, in whole tokens.
+	Remaining int
+	// ByTotal: the bucket of all keys has refused.
+	ByTotal bool
+}
+
+// Take asks for cost tokens of key's bucket: all of them, or none when there are fewer. A cost above the burst
+// takes a full bucket, and the rest as a debt. Whole costs are exact at every rate. Others are rounded up to a
+// tick, of which a token has at least 500 for rates up to 1e6 a second. A cost of 0, which is also what a negative
+// one and NaN count as, asks without taking.
 //
 // now is any monotonic clock in nanoseconds, always the same one. Callers may differ in it, as clocks read
 // once a loop do: one that is less than a minute behind counts as the latest. One further behind has been
 // set, and time goes on from there.
 //
-// When it is refused, retryAfter is when the same is granted if nobody takes anything before, or Never.
-// remaining is what the bucket has left, in whole tokens.
+// When it is refused, retryAfter is when the same is granted if nobody takes anything before. remaining is what
+// the bucket has left, in whole tokens.
 func (l *Limiter) Take(key []byte, cost float64, now int64) (ok bool, retryAfter time.Duration, remaining int) {
+	g := l.Reserve(key, cost, 0, now, nil)
+	return g.OK, g.Wait, g.Remaining
+}
+
+// Reserve is Take for a caller that waits for up to most. Those that wait for a bucket get their turns in the
+// order in which they asked; one that leaves while it waits gives nothing back. With most Never the cost is
+// taken whatever the bucket holds. total, which may be nil, is a bucket of all keys together: the cost is taken
+// from both or from none.
+func (l *Limiter) Reserve(key []byte, cost float64, most time.Duration, now int64, total *Bucket) (g Grant) {
 	hash := maphash.Bytes(l.seed, key)
 	top, _ := bits.Mul64(hash, uint64(len(l.shards)))
 	s := &l.shards[top]
 	s.mu.Lock()
-	ticks := s.clock.read(now, &s.figures)
+	ticks := s.clock.read(now, &s.figures, s.latest)
 	price := s.figures.price(cost)
-	p := s.place(hash, ticks, price > 0 && price <= s.figures.full)
+	p := s.place(hash, ticks, price > 0)
 	due := ticks // a bucket that nobody remembers is full
 	switch {
 	case p.found():
@@ -118,32 +133,33 @@ func (l *Limiter) Take(key []byte, cost float64, now int64) (ok bool, retryAfter
 		s.crowded++
 		burst := s.figures.tokens(ticks, ticks)
 		s.mu.Unlock()
-		ok, retryAfter, remaining = l.strangers.take(cost, now)
-		return ok, retryAfter, min(remaining, burst)
+		g = l.strangers.reserve(cost, most, now, total)
+		g.Remaining = min(g.Remaining, burst)
+		return g
 	}
-	next, wait := s.figures.take(due, price, ticks)
-	if wait > 0 {
+	var longest int64
+	if most > 0 {
+		longest = s.figures.ticks(most)
+	}
+	next, wait, ok := s.figures.take(due, price, longest, ticks)
+	if !ok {
 		s.refused++
-	} else if p.found() && price > 0 {
-		*p.due = next
-		*p.word = p.mark
+	} else if total != nil {
+		if g = total.reserve(cost, most, now, nil); !g.OK {
+			ok, next, g.ByTotal = false, max(due, ticks), true
+		}
 	}
-	remaining = s.figures.tokens(next, ticks)
-	retryAfter = s.figures.duration(wait)
+	if ok && p.found() && price > 0 {
+		if *p.word == 0 {
+			s.keys++
+		}
+		*p.due, *p.word = next, p.mark
+		s.latest = max(s.latest, next)
+	}
+	remaining := s.figures.tokens(next, ticks)
+	after := max(s.figures.duration(wait), g.Wait)
 	s.mu.Unlock()
-	return wait == 0, retryAfter, remaining
-}
-
-func (s *strangers) take(cost float64, now int64) (ok bool, retryAfter time.Duration, remaining int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ticks := s.clock.read(now, &s.figures)
-	next, wait := s.figures.take(s.due, s.figures.price(cost), ticks)
-	s.due = next
-	if wait > 0 {
-		s.refused++
-	}
-	return wait == 0, s.figures.duration(wait), s.figures.tokens(next, ticks)
+	return Grant{OK: ok, Wait: after, Remaining: remaining, ByTotal: g.ByTotal}
 }
 
 // Configure puts another rate and burst in force at now; New says which. Every key keeps the tokens it has
@@ -159,20 +175,15 @@ func (l *Limiter) Configure(rate float64, burst int, now int64) {
 	for i := range l.shards {
 		l.shards[i].configure(f, now)
 	}
-	s, f := &l.strangers, l.strangersFigures()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ticks := s.clock.read(now, &s.figures)
-	s.clock.restart(s.clock.last)
-	s.due = s.figures.convert(s.due, ticks, f)
-	s.figures = f
+	l.strangers.configure(l.strangersFigures(), now)
 }
 
 func (s *shard) configure(f figures, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ticks := s.clock.read(now, &s.figures)
+	ticks := s.clock.read(now, &s.figures, s.latest)
 	s.clock.restart(s.clock.last)
+	s.latest = s.figures.convert(s.latest, ticks, f)
 	for i := range s.sets {
 		for j := range s.sets[i].due {
 			s.sets[i].due[j] = s.figures.convert(s.sets[i].due[j], ticks, f)
@@ -190,9 +201,7 @@ func (l *Limiter) Keys() int {
 // Refused is how often Take refused, strangers included.
 func (l *Limiter) Refused() uint64 {
 	n := l.sum(func(s *shard) uint64 { return s.refused })
-	l.strangers.mu.Lock()
-	defer l.strangers.mu.Unlock()
-	return n + l.strangers.refused
+	return n + l.strangers.Refused()
 }
 
 // Crowded is how often a key found all its places in debt and drew on the strangers' bucket, granted or

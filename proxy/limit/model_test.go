@@ -45,7 +45,8 @@ func (m *model) has(key int, now int64) float64 {
 func (m *model) configure(rate float64, burst int, now int64) {
 	for key := range m.tokens {
 		used := m.burst - m.has(key, now)
-		m.tokens[key] = max(0, float64(burst)-used)
+		inside := min(used, m.burst)
+		m.tokens[key] = max(0, float64(burst)-inside) - (used - inside)
 	}
 	m.rate, m.burst = rate, float64(burst)
 }
@@ -54,7 +55,7 @@ func (m *model) configure(rate float64, burst int, now int64) {
 func follow(t *testing.T, m *model, l *Limiter, now int64, tolerance float64) {
 	t.Helper()
 	s := &l.shards[0]
-	ticks := s.clock.read(now, &s.figures)
+	ticks := s.clock.read(now, &s.figures, s.latest)
 	for key, tokens := range m.tokens {
 		used := 0.0
 		if p := s.place(maphash.Bytes(l.seed, name(key)), ticks, false); p.found() {

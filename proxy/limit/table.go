@@ -52,9 +52,6 @@ func (s *shard) place(hash uint64, now int64, wanted bool) place {
 	if spare == 0 {
 		return place{crowded: true}
 	}
-	if a.words[i] == 0 {
-		s.keys++
-	}
 	a.due[i] = now
 	return place{word: &a.words[i], due: &a.due[i], mark: word &^ known}
 }

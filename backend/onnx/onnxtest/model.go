@@ -1,6 +1,8 @@
 package onnxtest
 
 import (
+	"encoding/binary"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,8 +16,10 @@ import (
 // -1 of the same position has the same size in all of them.
 type Model struct {
 	Inputs, Outputs []tensor.Spec
-	Nodes           []Node
-	Metadata        map[string]string
+	// Constants are values that nodes take by their names.
+	Constants []tensor.Tensor
+	Nodes     []Node
+	Metadata  map[string]string
 }
 
 // Node is one operator without attributes.
@@ -30,6 +34,38 @@ func Identity(t tensor.Type, shape ...int64) Model {
 		Inputs:  []tensor.Spec{{Name: "x", Type: t, Shape: shape}},
 		Outputs: []tensor.Spec{{Name: "y", Type: t, Shape: shape}},
 		Nodes:   []Node{{Op: "Identity", In: []string{"x"}, Out: []string{"y"}}},
+	}
+}
+
+// Wide is a model whose runs are as slow as memory is: x FP32[-1,inputs] times a matrix of that many
+// columns gives h, and the sum of each row's max(h, 0) is y FP32[-1,1]. A run reads the whole matrix
+// for one row as for many. The matrix is computed when the model is loaded (sin of 0, 1, 2 …), so that
+// the file is small.
+func Wide(inputs, columns int64) Model {
+	number := func(name string, v float32) tensor.Tensor {
+		return tensor.Tensor{Name: name, Type: tensor.FP32, Data: binary.LittleEndian.AppendUint32(nil, math.Float32bits(v))}
+	}
+	shape := func(name string, dims ...int64) tensor.Tensor {
+		t := tensor.Tensor{Name: name, Type: tensor.Int64, Shape: []int64{int64(len(dims))}}
+		for _, d := range dims {
+			t.Data = binary.LittleEndian.AppendUint64(t.Data, uint64(d))
+		}
+		return t
+	}
+	return Model{
+		Inputs:  []tensor.Spec{{Name: "x", Type: tensor.FP32, Shape: []int64{-1, inputs}}},
+		Outputs: []tensor.Spec{{Name: "y", Type: tensor.FP32, Shape: []int64{-1, 1}}},
+		Constants: []tensor.Tensor{
+			number("first", 0), number("last", float32(inputs*columns)), number("step", 1), shape("matrix", inputs, columns), shape("axis", 1),
+		},
+		Nodes: []Node{
+			{Op: "Range", In: []string{"first", "last", "step"}, Out: []string{"numbers"}},
+			{Op: "Sin", In: []string{"numbers"}, Out: []string{"sines"}},
+			{Op: "Reshape", In: []string{"sines", "matrix"}, Out: []string{"weights"}},
+			{Op: "MatMul", In: []string{"x", "weights"}, Out: []string{"h"}},
+			{Op: "Relu", In: []string{"h"}, Out: []string{"positive"}},
+			{Op: "ReduceSum", In: []string{"positive", "axis"}, Out: []string{"y"}},
+		},
 	}
 }
 
@@ -58,6 +94,16 @@ func (m Model) encode() []byte {
 		graph.message(1, node)
 	}
 	graph.text(2, "test")
+	for _, c := range m.Constants {
+		var value message
+		for _, d := range c.Shape {
+			value.number(1, uint64(d))
+		}
+		value.number(2, elementNumber(c.Type))
+		value.text(8, c.Name)
+		value.text(9, string(c.Data))
+		graph.bytes = protowire.AppendBytes(protowire.AppendTag(graph.bytes, 5, protowire.BytesType), value.bytes)
+	}
 	for _, in := range m.Inputs {
 		graph.message(11, valueInfo(in))
 	}

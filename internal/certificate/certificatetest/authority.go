@@ -70,12 +70,27 @@ func (a *Authority) Issue(t testing.TB, lasts time.Duration, names ...string) Pa
 // IssueFrom is Issue with both ends of the certificate's time.
 func (a *Authority) IssueFrom(t testing.TB, from, to time.Time, names ...string) Pair {
 	t.Helper()
+	return a.issue(t, func(template *x509.Certificate) {
+		template.NotBefore, template.NotAfter = from, to
+		template.DNSNames = append(template.DNSNames, names...)
+	})
+}
+
+// IssueAs is Issue for an hour, with what change makes of the certificate.
+func (a *Authority) IssueAs(t testing.TB, change func(*x509.Certificate)) Pair {
+	t.Helper()
+	return a.issue(t, change)
+}
+
+func (a *Authority) issue(t testing.TB, change func(*x509.Certificate)) Pair {
+	t.Helper()
 	a.last++
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: "weir"}, NotBefore: from, NotAfter: to,
-		DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: "weir"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
+	change(template)
 	key := newKey(t)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
