@@ -57,6 +57,7 @@ func rooms() []room {
 		{folder: "backend/load"},
 		{folder: "backend/models"},
 		{folder: "backend/backendtest"},
+		{folder: "scripts"},
 		{folder: "internal"},
 		{folder: "internal/certificate", may: []string{"config", "internal"}}, // follows its files as config follows its own
 	}
