@@ -26,6 +26,8 @@ type Config struct {
 	State          State
 	Log            Log
 	Memory         Memory
+	// Tracing is nil where no spans are made.
+	Tracing *Tracing
 	// Pools in file order.
 	Pools []Pool
 	// Routes in file order.

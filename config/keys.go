@@ -29,6 +29,8 @@ func fileShape() object[Config] {
 			"What is written where."),
 		key("memory", memoryShape(), func(c *Config) *Memory { return &c.Memory },
 			"What the process may hold."),
+		key("tracing", tracingShape(), func(c *Config) **Tracing { return &c.Tracing },
+			"Sends spans of requests to a collector of OpenTelemetry. Absent: there are none, and the trace context of requests (traceparent) goes on as it came."),
 		key("pools", poolsShape(), func(c *Config) *[]Pool { return &c.Pools },
 			"Named sets of endpoints that run the same version of a model. Names have 1 to 63 of A-Z a-z 0-9 . _ - and show up in metrics, in X-Weir-Variant and in the admin API.").must(),
 		key("routes", routesShape(), func(c *Config) *[]Route { return &c.Routes },

@@ -31,6 +31,7 @@ admin:
   token_file: weir-admin.tokens
   tls: {cert: weir-admin.crt, key: weir-admin.key}
 memory: {limit: 2GiB}
+tracing: {otlp: "http://otel-collector:4318", headers: {X-Api-Key: "abc"}}
 pools:
   blue:
     version: v1.0.0

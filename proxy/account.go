@@ -44,6 +44,9 @@ func (r *request) account() {
 	} else {
 		r.p.badRequests.add(r.kind.failure().reason)
 	}
+	if r.traced != nil && r.valid {
+		r.export(v, d)
+	}
 	if r.p.access.Enabled() && r.logged() {
 		r.logAccess(v, d)
 	}

@@ -134,6 +134,7 @@ func (p *Proxy) swap(old, next *table) {
 		r.permits.configure(r.cfg.Concurrency)
 	}
 	p.memory.configure(next.cfg.Memory)
+	p.trace(next.cfg.Tracing, false)
 	p.table.Store(next)
 	old.succeed(next)
 	next.drain(true) // as before a restart; a reload begins and ends none

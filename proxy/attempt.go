@@ -63,6 +63,7 @@ func (r *request) forward() kind {
 	}
 	for {
 		r.began, r.joined = time.Now(), r.connect
+		r.traced.begin(r)
 		k := r.attempt(false)
 		if r.mayRenew(k) {
 			k = r.attempt(true)
@@ -172,6 +173,7 @@ func (r *request) ended(k kind) {
 		a.Head = head
 	}
 	e.End(a)
+	r.traced.ended(r, outcome)
 	if r.tally != nil {
 		r.tried(outcome)
 	}

@@ -168,6 +168,7 @@ func (r *request) startHedge() *hedge {
 	if t := other.Transport.(*transport); t.settings.Load().introduce != "" {
 		x.who = r.present()
 	}
+	r.traced.hedge(x)
 	r.c.alarm(0) // before it can ring
 	if !r.c.strand.spawn(x.run) {
 		r.c.alarmOff()
@@ -203,6 +204,7 @@ func (r *request) race(e *epConn, x *hedge) (n int, k kind) {
 		case failed:
 			c.alarmOff()
 			live.failed.Add(1)
+			r.traced.hedgeFailed()
 			if n, err = e.read(r.buf.in); err != nil {
 				return 0, r.endpointFailed(e.used)
 			}
@@ -231,6 +233,7 @@ func (r *request) rely(e *epConn, x *hedge, k kind) (int, kind) {
 			return r.change(e, x, k)
 		case failed:
 			live.failed.Add(1)
+			r.traced.hedgeFailed()
 			return 0, k
 		case c.interruptedBy() != reasonNone:
 			live.lost.Add(1)
@@ -256,6 +259,7 @@ func (r *request) change(e *epConn, x *hedge, k kind) (int, kind) {
 	x.mu.Unlock()
 	c.strand.own(next.descriptor)
 	r.hedged = true
+	r.traced.hedgeAnswered()
 	r.endpoint, r.last, r.began, r.rif = x.endpoint, x.endpoint, x.began, x.rif
 	r.joined = r.connect
 	n := copy(r.buf.in, x.in[:x.n])

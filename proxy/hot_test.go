@@ -24,6 +24,7 @@ import (
 func aRequest(tb testing.TB, target, lines string, a *config.Affinity, trusted ...string) *request {
 	tb.Helper()
 	r := &request{
+		p: new(Proxy),
 		c: &conn{peer: netip.MustParseAddr("192.0.2.7"), ip: []byte("192.0.2.7")}, head: new(fasthttp.RequestHeader),
 		table: &table{}, route: aRoute(a), method: methodIndex([]byte("POST")),
 	}

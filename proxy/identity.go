@@ -33,7 +33,10 @@ func (r *request) identify() {
 		r.id = made
 	}
 	r.trace = r.fields.traceparent.in(r.raw)
-	if !validTrace(r.trace) {
+	valid := validTrace(r.trace)
+	if t := r.p.tracing.Load(); t != nil {
+		r.meetTracer(t, valid, made)
+	} else if !valid {
 		at := len(made)
 		// Sampled: a backend that follows its parent records as it would have without weir.
 		made = append(made, "00-"...)

@@ -40,7 +40,7 @@ type collector struct {
 	tunnels                                                       tunnelMetrics
 	tls                                                           tlsMetrics
 	clients                                                       clientMetrics
-	firstByte, gap, streams                                       *prometheus.Desc
+	firstByte, gap, streams, spans                                *prometheus.Desc
 }
 
 // Collector returns the weir_* families of the data path.
@@ -64,6 +64,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		firstByte:           d("time_to_first_byte_seconds", "Time from a request's head to the first byte of its answer's body, of answers without a Content-Length: event streams and others that come in pieces.", "route", "variant"),
 		gap:                 d("stream_gap_seconds", "Time between two pieces of an event stream.", "route", "variant"),
 		streams:             d("streams", "Event streams under way.", "route", "variant"),
+		spans:               d("trace_spans_total", "Spans of traced requests: exported to the collector, failed where it did not take them, dropped for want of room.", "outcome"),
 		spillover:           d("spillover_total", "Requests of a variant without a usable endpoint that went to another variant.", "route", "variant"),
 		badRequests:         d("bad_requests_total", "Requests refused because their head was not valid.", "reason"),
 		retries:             d("retries_total", "Attempts after the first of a request, by what the one before met; stale is a kept-alive connection that had ended.", "route", "reason"),
@@ -110,7 +111,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.requests, c.calls, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.hedges, c.hedgesRefused, c.rateLimited, c.rateDelayed, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.probes, c.probeDuration, c.ejected, c.connections, c.endpointConnections,
 		c.listenerFull, c.ejections, c.spared, c.panicking, c.accessDropped, c.loopsBlocked, c.memoryResident, c.memoryLimit, c.memoryRefused, c.generation, c.reloadOK, c.reloadTime,
-		c.authChecks, c.authFresh, c.compressedIn, c.compressedOut, c.firstByte, c.gap, c.streams,
+		c.authChecks, c.authFresh, c.compressedIn, c.compressedOut, c.firstByte, c.gap, c.streams, c.spans,
 	}) {
 		ch <- d
 	}
@@ -143,6 +144,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range t.routes {
 		c.route(r, s)
 	}
+	s.count(c.spans, c.p.spans.Exported.Load(), "exported")
+	s.count(c.spans, c.p.spans.Failed.Load(), "failed")
+	s.count(c.spans, c.p.spans.Dropped.Load(), "dropped")
 	for name, fresh := range t.sourceStates() {
 		s.gauge(c.authFresh, bit(fresh), name)
 	}

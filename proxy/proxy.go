@@ -20,6 +20,7 @@ import (
 	"weir/internal/certificate/acme"
 	"weir/internal/state"
 	"weir/internal/telemetry"
+	"weir/internal/tracing"
 	"weir/proxy/aside"
 	"weir/proxy/auth"
 )
@@ -93,6 +94,8 @@ type Proxy struct {
 
 	table atomic.Pointer[table]
 
+	tracing     atomic.Pointer[tracer] // nil: no request is traced
+	spans       tracing.Counts
 	memory      memory
 	http2       *clientLive
 	badRequests labelCounts
@@ -183,6 +186,7 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	p.engines.stop()
+	p.trace(nil, true)
 	return nil
 }
 

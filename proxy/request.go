@@ -89,6 +89,7 @@ type request struct {
 	copied  *mirrorCopy    // nil: it is not
 	took    time.Duration  // by the last attempt that ended
 	tally   *rollout.Tally // what the first attempt counts in; nil: nowhere, or it has ended
+	traced  *traced        // nil: it is not
 	caching *caching       // nil: no cache was asked
 	scratch [scratchLen]byte
 	lookup  func(name string) []byte
