@@ -59,6 +59,7 @@ func serveTable(table map[string]methods) http.Handler {
 	for path, byMethod := range table {
 		mux.Handle(path, byMethod)
 	}
+	mux.Handle(debugPath, profiles())
 	mux.HandleFunc("/", notFound)
 	return mux
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,8 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, tokens *To
 			why+": send one as Authorization: Bearer TOKEN (weir's own commands take --token-file or WEIR_TOKEN)")
 		return nil
 	}
-	if !t.write && r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+	if !t.write && (!reads || strings.HasPrefix(path.Clean(r.URL.Path)+"/", debugPath)) {
 		writeError(w, http.StatusForbidden, "read_only", "the token "+quote(t.name)+" may only read: use one that is given as NAME:write:TOKEN")
 		return nil
 	}
