@@ -31,7 +31,7 @@ func rolloutShape() shape[*Rollout] {
 				"That ended within this time."),
 		}}}}, func(o *Rollout) **Tripwire { return &o.Tripwire },
 			"What aborts within a second, without statistics; so does a new version without a usable endpoint. The word off turns both off."),
-		key("notify", webhookShape(), func(o *Rollout) *string { return &o.Notify },
+		key("notify", urlShape("https://hooks.example.com/weir"), func(o *Rollout) *string { return &o.Notify },
 			"A URL that is told of every change of the rollout, with POST and JSON whose text is what Slack shows. Absent: none."),
 	}}}
 }
@@ -45,19 +45,25 @@ func checksShape() shape[RolloutChecks] {
 			"How long all of it may take; then the rollout is aborted."),
 		key("warm_up", countShape(0), func(c *RolloutChecks) *int { return &c.WarmUp },
 			"How often the first of the requests is made at each endpoint before answers count."),
-		key("requests", list[RolloutRequest]{noun: "request", most: 50, optional: true, fresh: func() (q RolloutRequest) { return q }, elem: object[RolloutRequest]{fields: []field[RolloutRequest]{
+		key("requests", list[RolloutRequest]{noun: "request", most: 50, optional: true, fresh: DefaultRolloutRequest, elem: object[RolloutRequest]{fields: []field[RolloutRequest]{
 			key("path", probePathShape(), func(q *RolloutRequest) *string { return &q.Path },
 				"What is asked for at every endpoint of the new version.").must(),
 			key("body", bodyShape(checkJSON), func(q *RolloutRequest) *string { return &q.Body },
 				"The body, JSON, which makes it a POST. Absent: a GET."),
+			key("status", statusShape(), func(q *RolloutRequest) *StatusRange { return &q.Status },
+				"The status that is expected, or a range."),
 			key("json", assertionsShape(), func(q *RolloutRequest) *[]Assertion { return &q.JSON },
-				"Fields of the answer and the value that each must have, as in the json of a probe. Absent: a status from 200 to 299 is enough."),
+				"Fields of the answer and the value that each must have, as in the json of a probe. Absent: the status is enough."),
+			key("shape", formsShape(), func(q *RolloutRequest) *[]Form { return &q.Shape },
+				"Fields of the answer and the shape that each must have: number, string, boolean, object or array, or the dimensions of an array as in [1, 10], where -1 is any length. Absent: any."),
 			key("tolerance", fractionShape(), func(q *RolloutRequest) *float64 { return &q.Tolerance },
 				"How far a number may be from the one expected, as a percentage of it."),
 			key("max_latency", pauseShape(0), func(q *RolloutRequest) *time.Duration { return &q.MaxLatency },
 				"How long the answer may take. 0s: as long as timeout."),
 		}}}, func(c *RolloutChecks) *[]RolloutRequest { return &c.Requests },
 			"Requests whose answers have to be as expected. Absent: none."),
+		key("gates", gatesShape(), func(c *RolloutChecks) *[]Gate { return &c.Gates },
+			"What has to agree once all that has gone well, in this order. They are asked again where weir restarts before the first step. Absent: none."),
 	}}
 }
 
@@ -130,13 +136,14 @@ func alphaShape() shape[float64] {
 		schema{"type": "number", "minimum": 1e-6, "maximum": 0.5})
 }
 
-func webhookShape() shape[string] {
+// urlShape is an http or https URL, which may be absent.
+func urlShape(example string) shape[string] {
 	return scalar[string]{
-		want: "a URL such as https://hooks.example.com/weir", free: true, optional: true, format: verbatim, body: textSchema,
+		want: "a URL such as " + example, free: true, optional: true, format: verbatim, body: textSchema,
 		parse: func(s string) (string, error) {
 			u, err := url.Parse(s)
 			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" {
-				return "", fmt.Errorf("%q is no URL; write one such as https://hooks.example.com/weir", clip(s))
+				return "", fmt.Errorf("%q is no URL; write one such as %s", clip(s), example)
 			}
 			return s, nil
 		},

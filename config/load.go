@@ -236,6 +236,7 @@ func resolvePaths(c *Config) {
 	paths = append(paths, tlsPaths(c)...)
 	for i := range c.Routes {
 		paths = append(paths, authPaths(c.Routes[i].Auth)...)
+		paths = append(paths, rolloutPaths(c.Routes[i].Rollout)...)
 	}
 	for _, path := range paths {
 		if *path != "" {
@@ -257,6 +258,19 @@ func authPaths(a *Auth) (paths []*string) {
 	}
 	if a.JWT != nil && !strings.Contains(a.JWT.JWKS, "://") {
 		paths = append(paths, &a.JWT.JWKS)
+	}
+	return paths
+}
+
+// rolloutPaths are the files with what a rollout has to show to others.
+func rolloutPaths(o *Rollout) (paths []*string) {
+	if o == nil {
+		return nil
+	}
+	for i := range o.Checks.Gates {
+		if m := o.Checks.Gates[i].MLflow; m != nil {
+			paths = append(paths, &m.TokenFile)
+		}
 	}
 	return paths
 }

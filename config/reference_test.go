@@ -66,7 +66,12 @@ routes:
     split: {blue: 90, green: 10}
     rollout:
       checks:
-        requests: [{path: /predict, body: '{"features":[0.5,1]}', json: {prediction: 3}}]
+        requests: [{path: /predict, body: '{"features":[0.5,1]}', json: {prediction: 3}, shape: {prediction: number, probabilities: [10]}}]
+        gates:
+          - webhook: "https://ci.example.com/release"
+          - command: [/etc/weir/release.sh, --strict]
+          - mlflow: {url: "http://mlflow.example.com:5000", model: digits, alias: challenger}
+          - mlflow: {url: "http://mlflow.example.com:5000", model: digits, version: 12, metrics: {accuracy: ">= 0.9"}, set_alias: champion, set_stage: Production, token_file: mlflow.token}
       analysis: {error_rate: {tolerate: 1%}, slo: {latency: 50ms}, latency: {}}
       notify: "https://hooks.example.com/weir"
     allow: [10.0.0.0/8]

@@ -42,13 +42,17 @@ type RolloutChecks struct {
 	WarmUp  int           // requests to each endpoint before they are judged: the first of Requests that has a body
 	// Requests are made to every endpoint that the new version has.
 	Requests []RolloutRequest
+	// Gates come last, in their order.
+	Gates []Gate
 }
 
 // RolloutRequest is one request with what is expected of its answer.
 type RolloutRequest struct {
 	Path       string
 	Body       string // JSON; "": GET
+	Status     StatusRange
 	JSON       []Assertion
+	Shape      []Form
 	Tolerance  float64
 	MaxLatency time.Duration // 0: none
 }
@@ -156,6 +160,11 @@ func DefaultLatencyAnalysis() LatencyAnalysis {
 // DefaultTripwire is a fifth of at least 20 requests in 10 s.
 func DefaultTripwire() Tripwire {
 	return Tripwire{Errors: 0.2, Requests: 20, Window: 10 * time.Second}
+}
+
+// DefaultRolloutRequest is a request without a path, which has no default. Any status from 200 to 299 will do.
+func DefaultRolloutRequest() RolloutRequest {
+	return RolloutRequest{Status: StatusRange{Low: 200, High: 299}}
 }
 
 // DefaultRolloutStep is a step without a weight, which has no default.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"weir/balancer"
@@ -25,22 +26,46 @@ func (p *Proxy) Ask(ctx context.Context, pool string, q config.RolloutRequest) e
 	return nil
 }
 
+// askEndpoint makes one request over a connection of its own. The time that the answer takes is the model's, without
+// that of the connection, which requests find open.
 func askEndpoint(ctx context.Context, e *balancer.Endpoint, q config.RolloutRequest) error {
-	addrs := e.Addrs()
-	if len(addrs) == 0 {
-		return errors.New("has no address yet")
-	}
+	asked, rest := "GET "+q.Path, ""
 	if q.Body != "" {
-		return infer(ctx, e, addrs[0], config.Probe{Inference: &config.Inference{
-			Path: q.Path, Body: q.Body, JSON: q.JSON, Tolerance: q.Tolerance, MaxLatency: q.MaxLatency,
-		}})
+		asked, rest = "POST "+q.Path, "Content-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(q.Body))+"\r\n"
 	}
-	began := time.Now()
-	if err := probe(ctx, e, addrs[0], config.Probe{Path: q.Path, Status: config.StatusRange{Low: 200, High: 299}, JSON: q.JSON}); err != nil {
+	c, err := dialAny(ctx, e)
+	if err != nil {
 		return err
 	}
-	if took := time.Since(began); q.MaxLatency > 0 && took > q.MaxLatency {
-		return fmt.Errorf("GET %s took %s; at most %s", q.Path, wholeMillis(took), wholeMillis(q.MaxLatency))
+	defer c.end()
+	began := time.Now()
+	resp, err := c.ask(asked+" HTTP/1.1\r\nHost: "+e.Host()+"\r\nUser-Agent: weir-probe\r\nAccept: */*\r\n"+rest+"Connection: close\r\n\r\n"+q.Body, asked, q.Status)
+	if err != nil {
+		return err
+	}
+	var body []byte
+	if q.Body != "" || len(q.JSON)+len(q.Shape) > 0 { // of a page such as /metrics, however long, the status is all that counts
+		if body, err = readProbe(resp, asked); err != nil {
+			return err
+		}
+	}
+	took := time.Since(began)
+	if q.MaxLatency > 0 && took > q.MaxLatency {
+		return fmt.Errorf("%s took %s; at most %s", asked, wholeMillis(took), wholeMillis(q.MaxLatency))
+	}
+	if err := holds(body, q.JSON, q.Tolerance); err != nil {
+		return fmt.Errorf("%s: %w", asked, err)
+	}
+	if err := formed(body, q.Shape); err != nil {
+		return fmt.Errorf("%s: %w", asked, err)
 	}
 	return nil
+}
+
+func dialAny(ctx context.Context, e *balancer.Endpoint) (*probeConn, error) {
+	addrs := e.Addrs()
+	if len(addrs) == 0 {
+		return nil, errors.New("has no address yet")
+	}
+	return dialProbe(ctx, e, addrs[0])
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,12 @@ func writeRollout(w io.Writer, s *control.RolloutStatus, width int, now time.Tim
 		by += " (why: " + s.Reason + ")"
 	}
 	line("  ", "%s", by)
+	for _, g := range s.Gates {
+		line("  ", "%s: %s, %s", g.Name, g.Verdict, g.Why)
+	}
+	for i := range s.Registry {
+		line("  ", "%s", registryText(&s.Registry[i]))
+	}
 	a := s.Analysis
 	if a == nil {
 		return
@@ -64,6 +71,19 @@ func writeRollout(w io.Writer, s *control.RolloutStatus, width int, now time.Tim
 			line("    ", "%s", c.Why)
 		}
 	}
+}
+
+// registryText is what a registry calls the new version, or is to call it.
+func registryText(v *control.RegistryStatus) string {
+	text := v.Model + " version " + v.Version + " is called "
+	if !v.Moved {
+		text = v.Model + " version " + v.Version + " is to be called "
+	}
+	text += strings.Join(slices.DeleteFunc([]string{v.Alias, v.Stage}, func(s string) bool { return s == "" }), " and ")
+	if v.Why != "" {
+		text += "; that could not be changed and is tried again: " + v.Why
+	}
+	return text
 }
 
 // ratioText is the estimated ratio, and between which bounds that of bad requests lies.
@@ -81,6 +101,9 @@ func ratioText(c *rollout.Check) string {
 // watched is what of a rollout is worth another print: not the figures alone.
 func watched(s *control.RolloutStatus) string {
 	text := rolloutWhere(s) + s.Why
+	for _, g := range s.Gates {
+		text += string(g.Verdict)
+	}
 	if s.Analysis != nil {
 		text += string(s.Analysis.Verdict)
 		for _, c := range s.Analysis.Checks {

@@ -112,6 +112,7 @@ func TestDescriptionHasTheFieldsOfTheTypes(t *testing.T) {
 		"Cache": proxy.CacheStatus{}, "Purged": purged{},
 		"RouteConcurrency": proxy.RouteConcurrency{}, "Bound": proxy.BoundStatus{}, "PoolConcurrency": proxy.PoolConcurrency{},
 		"RolloutBrief": proxy.RolloutBrief{}, "Rollout": control.RolloutStatus{}, "RolloutStep": control.RolloutStep{},
+		"Gate": control.GateStatus{}, "Registry": control.RegistryStatus{},
 		"Analysis": rollout.Analysis{}, "Check": rollout.Check{}, "Counts": rollout.Counts{},
 		"Adaptive": proxy.AdaptiveStatus{}, "CircuitBreaker": proxy.BreakerStatus{},
 		// What is read is held to the handlers by TestDescribedBodiesAreAccepted, what is streamed by

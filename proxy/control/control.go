@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +58,7 @@ type Controller struct {
 	rollouts map[string]*rolloutEntry
 	outcomes map[outcome]uint64 // rollouts that have ended since the start
 	notifier *notifier
+	outside  http.Client     // asks those who have a say in rollouts
 	taken    *step           // the last step of a ramp; written and followed under the proxy's lock, too
 	ctx      context.Context // ends the ramps
 	cancel   context.CancelFunc
@@ -82,7 +84,7 @@ func New(o Options) (*Controller, error) {
 	o.Proxy.Health, o.Proxy.Ejected, o.Proxy.Breaker = c.healthChanged, c.ejectionChanged, c.breakerChanged
 	o.Proxy.Certificate = func(e acme.Event) { c.hub.publish("certificate", e) }
 	c.proxy = proxy.New(o.Proxy)
-	c.notifier = newNotifier(o.Log)
+	c.notifier, c.outside = newNotifier(o.Log), newOutside()
 	c.running.Go(c.keepSaving)
 	c.running.Go(func() { c.notifier.run(c.ctx) })
 	return c, nil

@@ -48,6 +48,8 @@ type rolloutRecord struct {
 	Interval time.Duration        `json:"interval_ns"`
 	Tripwire *rollout.Tripwire    `json:"tripwire,omitempty"`
 	Checks   config.RolloutChecks `json:"checks"`
+	Gates    []GateStatus         `json:"gates,omitempty"`    // what they have said, as far as they were asked
+	Registry []registryMove       `json:"registry,omitempty"` // what is named elsewhere after what serves
 	Notify   string               `json:"notify,omitempty"`
 	Before   []state.Weight       `json:"before"` // in percent
 	State    rollout.State        `json:"state"`
@@ -188,6 +190,7 @@ func (c *Controller) StartRollout(route string, o RolloutOptions, change Change)
 	c.remember(r)
 	c.tellRollout(r, "started")
 	c.running.Go(func() { c.look(r) })
+	c.running.Go(func() { c.keepRegistry(r) })
 	return r.status(), nil
 }
 

@@ -147,6 +147,9 @@ func (c *Controller) prepare(r *rolling) {
 	ctx, cancel := context.WithTimeout(r.ctx, checks.Timeout)
 	defer cancel()
 	err := c.ready(ctx, to, checks)
+	if err == nil {
+		err = c.passGates(ctx, r)
+	}
 	if r.ctx.Err() != nil {
 		return
 	}
@@ -177,7 +180,7 @@ func (c *Controller) ready(ctx context.Context, pool string, checks config.Rollo
 	}
 	for range checks.WarmUp {
 		warm := checks.Requests[0]
-		warm.JSON, warm.MaxLatency = nil, 0
+		warm.JSON, warm.Shape, warm.MaxLatency = nil, nil, 0
 		if err := c.proxy.Ask(ctx, pool, warm); err != nil {
 			return fmt.Errorf("warming up: %w", err)
 		}
@@ -227,6 +230,7 @@ func (c *Controller) resumeRollouts() {
 		r := c.newRolling(name, is)
 		over := is.State.Phase.Ended()
 		c.rollouts[name] = &rolloutEntry{rolling: r, saved: text, over: over}
+		c.running.Go(func() { c.keepRegistry(r) })
 		if over {
 			r.cancel()
 			continue

@@ -29,6 +29,9 @@ type RolloutStatus struct {
 	Reason string         `json:"reason,omitempty"`
 	Begun  time.Time      `json:"started"`
 	Before []state.Weight `json:"before"`
+	Gates  []GateStatus   `json:"gates,omitempty"` // those of the checks, in their order
+	// Registry is what a model registry calls the new version when the rollout has succeeded.
+	Registry []RegistryStatus `json:"registry,omitempty"`
 	// Analysis is absent where nothing is judged, or was not yet.
 	Analysis *rollout.Analysis `json:"analysis,omitempty"`
 	Alpha    float64           `json:"alpha,omitempty"`
@@ -47,6 +50,7 @@ func (r *rolling) status() RolloutStatus {
 		Route: r.route, From: is.From, To: is.To, Strategy: is.Strategy, Phase: is.State.Phase, Since: is.State.Since, Why: is.State.Why,
 		By: is.By, Reason: is.Reason, Begun: is.Started, Before: is.Before,
 	}
+	s.Gates, s.Registry = is.gates(), is.registry()
 	for _, step := range is.Plan.Steps {
 		s.Steps = append(s.Steps, RolloutStep{step.Weight, step.Hold.Seconds()})
 	}
