@@ -273,6 +273,8 @@ type Route struct {
 	Split []Variant
 	// Rollout is how the route goes to another version; nil: as DefaultRollout says.
 	Rollout *Rollout
+	// Experiment is nil where nothing is measured of the variants as arms.
+	Experiment *Experiment
 	// Affinity is nil when the variant is chosen by chance.
 	Affinity *Affinity
 	Timeouts RouteTimeouts

@@ -236,6 +236,8 @@ func routesShape() shape[[]Route] {
 			"The variants: pools with their relative weights. Fractions are allowed, to a hundredth of a percent of the sum; 0 takes no new requests. Absent where redirect or respond says what is answered."),
 		key("rollout", rolloutShape(), func(r *Route) **Rollout { return &r.Rollout },
 			"How weir rollout start proceeds. Absent: as the defaults here say."),
+		key("experiment", experimentShape(), func(r *Route) **Experiment { return &r.Experiment },
+			"Measures what the variants do to the subjects of affinity who get them. Absent: it is not measured."),
 		key("redirect", redirectShape(), func(r *Route) **Redirect { return &r.Redirect },
 			"Answers with another place."),
 		key("respond", respondShape(), func(r *Route) **Respond { return &r.Respond },

@@ -102,6 +102,12 @@ routes:
     match: {host: "*.example.com", path_prefix: /v2/models}
     split: {blue: 99.5, green: 0.5}
     affinity: {key: "cookie:session", fallback: client_ip}
+    experiment:
+      control: blue
+      layer: {name: ranking}
+      force: X-Weir-Arm
+      outcomes: [{name: success, from: status}, {name: score, from: "json:output.score"}, {name: bought, from: api}]
+      allocation: {}
     retry: {attempts: 3, on: [connect, reset, timeout, 429, 5xx, unavailable], backoff: 100ms}
     rate_limit: {key: "header:X-Tenant", rate: 600/m}
     concurrency: {key: client_ip, max: 10, total: 200}

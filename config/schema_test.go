@@ -117,7 +117,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"duplicate_match.yaml",
 		"duplicate_match_everything.yaml",
 		"duplicate_method.yaml",
-		"duplicate_route.yaml", "header_edits.yaml",
+		"duplicate_route.yaml", "experiment_between.yaml", "header_edits.yaml",
 		"long_text.yaml",
 		"merge_key.yaml",
 		"outlier_between.yaml",

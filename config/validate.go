@@ -24,6 +24,7 @@ func validate(r *report, c *Config) {
 	}
 	validateRouteNames(r, c.Routes)
 	validateRouteMatches(r, c.Routes)
+	validateLayers(r, c.Routes)
 	known := poolNamesOf(c.Pools)
 	for i := range c.Routes {
 		at, route := item("routes", i), &c.Routes[i]

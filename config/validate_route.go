@@ -17,6 +17,7 @@ func validateAround(r *report, route *Route, at string, pools poolNames) {
 	validateConcurrency(r, route.Concurrency, at+".concurrency")
 	validateHedge(r, route, at)
 	validateRollout(r, route.Rollout, at+".rollout")
+	validateExperiment(r, route, at+".experiment")
 	validateMirror(r, route, at+".mirror", pools)
 	validateRewrite(r, route.Rewrite, at+".rewrite")
 	validateAuth(r, route.Auth, at+".auth")
@@ -53,6 +54,7 @@ func validateWithoutEndpoint(r *report, route *Route, at string) {
 		{"rate_limit", route.RateLimit != nil},
 		{"hedge", route.Hedge != nil},
 		{"rollout", route.Rollout != nil},
+		{"experiment", route.Experiment != nil},
 		{"concurrency", route.Concurrency != nil},
 		{"priority", route.Priority != standard.Priority},
 		{"cache", route.Cache != nil},

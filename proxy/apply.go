@@ -136,6 +136,7 @@ func (p *Proxy) swap(old, next *table) {
 	p.memory.configure(next.cfg.Memory)
 	p.trace(next.cfg.Tracing, false)
 	p.table.Store(next)
+	next.follow(time.Now())
 	old.succeed(next)
 	next.drain(true) // as before a restart; a reload begins and ends none
 	var stopping sync.WaitGroup

@@ -253,6 +253,7 @@ func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (
 	if a := c.Affinity; a != nil {
 		r.subject = subjectOf(a)
 	}
+	r.experiment = newExperimenting(&c, variants, prev.experiment, &prev.cfg)
 	r.none = t.variant(c.Name, nil, old)
 	if prev := old.route(c.Name); prev != nil {
 		r.divide(variants, prev.split, prev.counts)

@@ -71,6 +71,7 @@ func (p *Proxy) Update(u Update) (generation uint64, err error) {
 	p.commit(change, next, func() {
 		next.drain(false) // before anybody is sent there
 		p.table.Store(next)
+		next.follow(time.Now())
 		next.drain(true)
 	})
 	p.log.Info("routing changed", zap.String("kind", u.Kind), zap.Strings("changes", shortened(describeChange(&change))),

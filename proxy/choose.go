@@ -23,6 +23,9 @@ func (r *request) choose() kind {
 		}
 		r.variant = r.route.variants[chosen]
 		r.settle()
+		if x := r.route.experiment; x != nil {
+			x.meet(r, intended, chosen)
+		}
 		if c := r.route.cache; c != nil && !r.upgrade {
 			if k := c.find(r); k != success || r.sent {
 				return k
@@ -84,7 +87,13 @@ func (r *request) renew() bool {
 func (r *request) pickVariant() (chosen, intended int) {
 	rt := r.route
 	if rt.cfg.Affinity != nil {
-		if subject := r.sourceText(rt.subject); len(subject) > 0 {
+		subject := r.sourceText(rt.subject)
+		if x := rt.experiment; x != nil {
+			if v, ok := x.steer(r, subject); ok {
+				return v, v
+			}
+		}
+		if len(subject) > 0 {
 			return rt.split.BySubject(subject)
 		}
 		if f := rt.fallback; f >= 0 {

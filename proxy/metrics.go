@@ -35,6 +35,7 @@ type collector struct {
 	authChecks, authFresh                                         *prometheus.Desc
 	compressedIn, compressedOut                                   *prometheus.Desc
 	cache                                                         cacheMetrics
+	experiments                                                   experimentMetrics
 	http2                                                         http2Metrics
 	signals                                                       signalMetrics
 	tunnels                                                       tunnelMetrics
@@ -52,6 +53,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		p:                   p,
 		mirrors:             newMirrorMetrics(d),
 		cache:               newCacheMetrics(d),
+		experiments:         newExperimentMetrics(d),
 		http2:               newHTTP2Metrics(d),
 		signals:             newSignalMetrics(d),
 		bounds:              newBoundMetrics(d),
@@ -107,7 +109,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range slices.Concat(c.bounds.all(), c.http2.all(), c.signals.all(), c.cache.all(), c.mirrors.all(), c.tunnels.all(), c.tls.all(), c.clients.all(), []*prometheus.Desc{
+	for _, d := range slices.Concat(c.bounds.all(), c.http2.all(), c.signals.all(), c.cache.all(), c.experiments.all(), c.mirrors.all(), c.tunnels.all(), c.tls.all(), c.clients.all(), []*prometheus.Desc{
 		c.requests, c.calls, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.hedges, c.hedgesRefused, c.rateLimited, c.rateDelayed, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.probes, c.probeDuration, c.ejected, c.connections, c.endpointConnections,
 		c.listenerFull, c.ejections, c.spared, c.panicking, c.accessDropped, c.loopsBlocked, c.memoryResident, c.memoryLimit, c.memoryRefused, c.generation, c.reloadOK, c.reloadTime,
@@ -164,6 +166,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 // route is a route with its variants and what it does to requests.
 func (c *collector) route(r *route, s samples) {
 	name := r.cfg.Name
+	if x := r.experiment; x != nil {
+		c.experiments.collect(name, x, s)
+	}
 	c.variant(r.none, s)
 	for i, v := range r.split.Variants() {
 		c.variant(r.variants[i], s)

@@ -90,6 +90,7 @@ type request struct {
 	took    time.Duration  // by the last attempt that ended
 	tally   *rollout.Tally // what the first attempt counts in; nil: nowhere, or it has ended
 	traced  *traced        // nil: it is not
+	part    participation  // in its route's experiment
 	caching *caching       // nil: no cache was asked
 	scratch [scratchLen]byte
 	lookup  func(name string) []byte
@@ -339,6 +340,9 @@ func (r *request) leave() {
 	}
 	if rt.mirror != nil {
 		rt.mirror.end(r)
+	}
+	if x := r.part.of; x != nil {
+		x.observe(r)
 	}
 	r.in.turn.release(r) // whatever route or variant it was taken for
 	r.in.meter.settle(r)

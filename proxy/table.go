@@ -84,6 +84,7 @@ type route struct {
 	mirror      *mirror
 	edits       *edits
 	trial       *trial // counts for a rollout
+	experiment  *experimenting
 	compression *compression
 
 	bodyLimit config.Size // 0: the listener's

@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,10 +254,18 @@ func (l *Ledger) Exclude(why Reason) { l.excluded[why].Add(1) }
 // Excluded returns how many requests are in no comparison, by their reason.
 func (l *Ledger) Excluded(why Reason) uint64 { return l.excluded[why].Load() }
 
-// Reweigh begins an epoch of other weights.
+// Reweigh begins an epoch where weights are others than those of the last.
 func (l *Ledger) Reweigh(weights []float64, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if slices.Equal(weights, l.epochs[len(l.epochs)-1].Weights) {
+		return
+	}
+	l.begin(weights, now)
+}
+
+// begin is called with mu held.
+func (l *Ledger) begin(weights []float64, now time.Time) {
 	l.epochs = append(l.epochs, epochHead{Since: now, Weights: weights})
 	l.compact()
 }
@@ -375,6 +384,6 @@ func Restore(p *Plan, r Record, weights []float64, now time.Time) *Ledger {
 	}
 	l.switched.Store(r.Switched)
 	first.forgotten = r.Forgotten
-	l.Reweigh(weights, now)
+	l.begin(weights, now)
 	return l
 }

@@ -142,8 +142,9 @@ func TestLedgerIsBounded(t *testing.T) {
 	if units > 1600 || requests > 1600 || units < 1500 || r.Forgotten != uint64(10_000-units) || r.Arms[0].Units+r.Arms[1].Units != 10_000 {
 		t.Errorf("%d units, %d requests, %d forgotten", units, requests, r.Forgotten)
 	}
-	for range 3 * mostEpochs {
-		l.Reweigh([]float64{2, 1}, t0)
+	for i := range 3 * mostEpochs {
+		l.Reweigh([]float64{2 + float64(i%2), 1}, t0)
+		l.Reweigh([]float64{2 + float64(i%2), 1}, t0) // the same again is no other
 	}
 	l.Expose(p.Unit(key(20_000)), "", 0, t0)
 	if r := l.Result(); len(l.epochs) != mostEpochs || r.Arms[0].Units+r.Arms[1].Units != 10_001 || r.Epochs != 2 {
@@ -161,7 +162,7 @@ func TestLedgerSurvives(t *testing.T) {
 		l.Expose(id, "", arm, t0)
 		l.Observe(id, arm, 0, float64(min(1, i%7)))
 		if i == 1500 {
-			l.Reweigh([]float64{9, 1}, t0.Add(time.Hour))
+			l.Reweigh([]float64{8, 1}, t0.Add(time.Hour))
 		}
 	}
 	l.Exclude(ReasonFallback)
@@ -173,7 +174,7 @@ func TestLedgerSurvives(t *testing.T) {
 	if err := json.Unmarshal(text, &record); err != nil {
 		t.Fatal(err)
 	}
-	again := Restore(p, record, []float64{9, 1}, t0.Add(2*time.Hour))
+	again := Restore(p, record, []float64{8, 1}, t0.Add(2*time.Hour))
 	if diff := cmp.Diff(l.Result(), again.Result()); diff != "" {
 		t.Error(diff)
 	}
@@ -202,7 +203,7 @@ func TestLedgerAtOnce(t *testing.T) {
 					t.Error(err)
 				}
 				if i%100 == 0 {
-					l.Reweigh([]float64{1, 1}, t0)
+					l.Reweigh([]float64{1, float64(1 + i)}, t0)
 					l.Result()
 				}
 			}

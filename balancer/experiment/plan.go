@@ -96,6 +96,15 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
+// OutcomeNames are the names of the outcomes, in their order.
+func (p *Plan) OutcomeNames() []string {
+	names := make([]string, len(p.Outcomes))
+	for i := range p.Outcomes {
+		names[i] = p.Outcomes[i].Name
+	}
+	return names
+}
+
 // Enrol says whether a unit takes part: ReasonHash, ReasonLayer or ReasonHoldOut. Which arm it gets is the split's to say,
 // by another hash.
 func (p *Plan) Enrol(unit []byte) Reason {

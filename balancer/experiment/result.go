@@ -18,6 +18,7 @@ const (
 
 // Result is what an experiment has come to.
 type Result struct {
+	Route    string      `json:"route"`
 	Sentence string      `json:"sentence"` // for people: what the primary outcome says, and whether to believe it
 	Began    time.Time   `json:"began"`
 	Control  string      `json:"control"`
@@ -123,17 +124,19 @@ func assigned(epochs []epoch) []stats.Assigned {
 // spread is the variance of a unit's values within epochs.
 func (p *Plan) spread(epochs []epoch, arms []int, outcome int) float64 {
 	var within, n float64
+	yesOrNo := true
 	for i := range epochs {
 		for _, a := range arms {
 			v := &epochs[i].Arms[a].Outcomes[outcome]
 			if v.N > 0 {
 				within += max(0, v.S2-v.S*v.S/float64(v.N))
 				n += float64(v.N) - 1
+				yesOrNo = yesOrNo && v.S2 >= 0 && v.S2 <= v.S && v.S <= float64(v.N)
 			}
 		}
 	}
-	if p.Outcomes[outcome].Source == FromStatus {
-		// One that failed and one that did not, so that an arm without a failure does not count as one that cannot fail.
+	if yesOrNo {
+		// One 0 and one 1, so that an arm without a failure does not count as one that cannot fail.
 		within += 0.5
 		n += 2
 	}
@@ -183,7 +186,7 @@ func (p *Plan) compare(epochs []epoch, arm, outcome int) (d difference, ok bool)
 	d.base /= total
 	d.variance /= total * total
 	d.tightest = (mine + theirs) / float64(max(p.Expect, enough))
-	return d, d.variance > 0
+	return d, true
 }
 
 func (p *Plan) outcome(epochs []epoch, arm, outcome int) OutcomeResult {
@@ -206,7 +209,10 @@ func (p *Plan) outcome(epochs []epoch, arm, outcome int) OutcomeResult {
 		return r
 	}
 	intervals := float64((len(p.Arms) - 1) * len(p.Outcomes))
-	radius := stats.Radius(d.variance, d.tightest, p.Alpha/intervals)
+	radius := 0.0 // of values that are all the same
+	if d.variance > 0 {
+		radius = stats.Radius(d.variance, d.tightest, p.Alpha/intervals)
+	}
 	low, high := d.effect-radius, d.effect+radius
 	r.Effect, r.Low, r.High = &d.effect, &low, &high
 	if d.base != 0 {

@@ -56,6 +56,8 @@ type Route struct {
 	Ramp *Ramp `json:"ramp,omitempty"`
 	// Rollout is the one under way, or the last one, as whoever looks after rollouts writes it. Since format 2.
 	Rollout json.RawMessage `json:"rollout,omitempty"`
+	// Experiment is what the route's has counted, as whoever looks after experiments writes it. Since format 2.
+	Experiment json.RawMessage `json:"experiment,omitempty"`
 	// Buckets is the affinity table where it depends on how the weights came about (balancer.Split.Memory).
 	Buckets string `json:"buckets,omitempty"`
 }
@@ -87,15 +89,16 @@ type Ramp struct {
 
 // The kinds of changes.
 const (
-	KindStart    = "start"    // the first configuration, or another one than before the restart
-	KindReload   = "reload"   // another configuration
-	KindWeights  = "weights"  // weights set
-	KindRamp     = "ramp"     // a step of a ramp
-	KindSwitch   = "switch"   // all traffic to one variant, or back
-	KindDrain    = "drain"    // no new requests to a pool or an endpoint
-	KindUndrain  = "undrain"  // and again
-	KindRollback = "rollback" // weights and drains of an earlier generation
-	KindRollout  = "rollout"  // a step of a rollout, or its end
+	KindStart      = "start"      // the first configuration, or another one than before the restart
+	KindReload     = "reload"     // another configuration
+	KindWeights    = "weights"    // weights set
+	KindRamp       = "ramp"       // a step of a ramp
+	KindSwitch     = "switch"     // all traffic to one variant, or back
+	KindDrain      = "drain"      // no new requests to a pool or an endpoint
+	KindUndrain    = "undrain"    // and again
+	KindRollback   = "rollback"   // weights and drains of an earlier generation
+	KindRollout    = "rollout"    // a step of a rollout, or its end
+	KindExperiment = "experiment" // weights that follow what an experiment has come to
 )
 
 // Change is one entry of the history: what was changed, by whom, and why.

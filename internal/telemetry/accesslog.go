@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,7 +83,30 @@ func (l *AccessLog) Write(e *AccessEntry) {
 	}
 	line := l.lines.Get().(*[]byte)
 	*line = e.appendJSON((*line)[:0])
+	l.put(line)
+}
 
+// WriteExposure adds a line that tells that a unit of an experiment has met an arm, for the first time. unit is a hash. It
+// drops the line as Write does.
+func (l *AccessLog) WriteExposure(at time.Time, route, arm string, unit uint64, requestID []byte) {
+	if !l.Enabled() {
+		return
+	}
+	line := l.lines.Get().(*[]byte)
+	b := append((*line)[:0], `{"timestamp":"`...)
+	b = appendTimestamp(b, at)
+	b = append(b, `","level":"info","logger":"weir.exposure","message":"exposure"`...)
+	b = appendText(b, `,"request_id":"`, requestID)
+	b = appendText(b, `,"route":"`, route)
+	b = appendText(b, `,"arm":"`, arm)
+	b = append(b, `,"unit":"`...)
+	b = strconv.AppendUint(b, unit, 16)
+	*line = append(b, "\"}\n"...)
+	l.put(line)
+}
+
+// put takes a line of l.lines over.
+func (l *AccessLog) put(line *[]byte) {
 	l.mu.Lock()
 	fits := !l.closed && len(l.active)+len(*line) <= cap(l.active)
 	wake := false

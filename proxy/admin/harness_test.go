@@ -74,6 +74,9 @@ func parse(t testing.TB, text string) *config.Config {
 	for i := range cfg.Routes {
 		if cfg.Routes[i].Name == "predict" {
 			cfg.Routes[i].Cache = &config.Cache{MaxBytes: 1 << 20, MaxObject: 1 << 10, Methods: []string{"GET"}}
+			e := config.DefaultExperiment()
+			e.Outcomes = []config.ExperimentOutcome{{Name: "bought", From: config.OutcomeAPI, Goal: config.GoalIncrease}}
+			cfg.Routes[i].Experiment = &e
 		}
 	}
 	return cfg

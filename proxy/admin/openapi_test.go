@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"weir/balancer/experiment"
 	"weir/balancer/rollout"
 	"weir/internal/certificate/acme"
 	"weir/internal/state"
@@ -110,6 +111,7 @@ func TestDescriptionHasTheFieldsOfTheTypes(t *testing.T) {
 		"Change": state.Change{}, "RouteChange": state.RouteChange{}, "DrainChange": state.DrainChange{}, "Weight": state.Weight{},
 		"RolledBack": rolledBack{}, "Reloaded": reloaded{}, "ABUpdated": abUpdated{}, "ABVariants": abConfig{}, "ABVariant": abVariant{},
 		"Cache": proxy.CacheStatus{}, "Purged": purged{},
+		"Experiment": experiment.Result{}, "Arm": experiment.ArmResult{}, "ArmOutcome": experiment.OutcomeResult{}, "Reported": reported{}, "RefusedReport": refusedReport{}, "Outcomes": nil,
 		"RouteConcurrency": proxy.RouteConcurrency{}, "Bound": proxy.BoundStatus{}, "PoolConcurrency": proxy.PoolConcurrency{},
 		"RolloutBrief": proxy.RolloutBrief{}, "Rollout": control.RolloutStatus{}, "RolloutStep": control.RolloutStep{},
 		"Gate": control.GateStatus{}, "Registry": control.RegistryStatus{},
@@ -275,6 +277,11 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"POST", predict + "/cache/purge", `{"prefix":"/"}`, "/api/v1/routes/{route}/cache/purge",
 		"POST", predict + "/cache/purge", `{"path":"relative"}`, "/api/v1/routes/{route}/cache/purge",
 		"POST", "/api/v1/routes/rank/cache/purge", ``, "/api/v1/routes/{route}/cache/purge",
+		"GET", predict + "/experiment", "", "/api/v1/routes/{route}/experiment",
+		"GET", "/api/v1/routes/rank/experiment", "", "/api/v1/routes/{route}/experiment",
+		"POST", predict + "/experiment/outcomes", `{"outcomes":[{"request_id":"x","name":"bought","value":1}]}`, "/api/v1/routes/{route}/experiment/outcomes",
+		"POST", predict + "/experiment/outcomes", `{"outcomes":[]}`, "/api/v1/routes/{route}/experiment/outcomes",
+		"POST", "/api/v1/routes/rank/experiment/outcomes", `{"outcomes":[{"request_id":"x","name":"bought","value":1}]}`, "/api/v1/routes/{route}/experiment/outcomes",
 		"GET", predict + "/rollout", "", "/api/v1/routes/{route}/rollout",
 		"POST", predict + "/rollout", `{"to":"blue","reason":"x"}`, "/api/v1/routes/{route}/rollout",
 		"POST", predict + "/rollout", `{"to":"nope"}`, "/api/v1/routes/{route}/rollout",

@@ -40,6 +40,9 @@ func (s *Server) table(metrics http.Handler) map[string]methods {
 		"/api/v1/reload":                 {http.MethodPost: s.reload},
 		"/ab/config":                     {http.MethodPost: s.abConfig},
 
+		"/api/v1/routes/{route}/experiment":          {http.MethodGet: s.experiment},
+		"/api/v1/routes/{route}/experiment/outcomes": {http.MethodPost: s.reportOutcomes},
+
 		"/api/v1/routes/{route}/rollout/pause":   {http.MethodPost: s.commandRollout(rollout.Pause)},
 		"/api/v1/routes/{route}/rollout/resume":  {http.MethodPost: s.commandRollout(rollout.Resume)},
 		"/api/v1/routes/{route}/rollout/promote": {http.MethodPost: s.commandRollout(rollout.Promote)},

@@ -60,6 +60,7 @@ func (c *Controller) take(change state.Change, doc *state.Document) (overruled [
 		} else {
 			r.Rollout = before.Rollout
 		}
+		r.Experiment = before.Experiment
 		doc.Routes[name] = r
 	}
 	if change.Kind == state.KindRamp {

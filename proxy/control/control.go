@@ -63,6 +63,7 @@ type Controller struct {
 	ctx      context.Context // ends the ramps
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	applied  atomic.Bool // a configuration was, since the start
 }
 
 // New makes a proxy and its Controller from what the store remembers.
@@ -86,6 +87,7 @@ func New(o Options) (*Controller, error) {
 	c.proxy = proxy.New(o.Proxy)
 	c.notifier, c.outside = newNotifier(o.Log), newOutside()
 	c.running.Go(c.keepSaving)
+	c.running.Go(c.keepExperiments)
 	c.running.Go(func() { c.notifier.run(c.ctx) })
 	return c, nil
 }
@@ -96,6 +98,7 @@ func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
 // Freeze refuses all changes from now on with why, and waits for those under way. Ramps stand still, and go
 // on after a restart.
 func (c *Controller) Freeze(why *proxy.ControlError) {
+	c.saveExperiments()
 	c.freeze(why)
 	c.quiesce()
 }
@@ -118,6 +121,7 @@ func (c *Controller) freeze(why *proxy.ControlError) {
 // Close refuses all changes, ends the ramps and the event streams, waits for a change under way, and closes the
 // store. A disk that hangs makes it wait, once; a second Close does not.
 func (c *Controller) Close() error {
+	c.saveExperiments()
 	c.freeze(&proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"})
 	if c.closed.Swap(true) {
 		return nil
@@ -177,6 +181,9 @@ func (c *Controller) Apply(cfg *config.Config, cause proxy.Cause) (generation ui
 	if err == nil {
 		c.resumeRamps()
 		c.resumeRollouts()
+		if !c.applied.Swap(true) {
+			c.resumeExperiments()
+		}
 	}
 	return generation, changes, err
 }
