@@ -162,8 +162,11 @@ func closeLost(pl, heir *pool) {
 		}
 	}
 	for _, e := range pl.Endpoints() {
-		if !kept[e] {
-			e.Transport.(*transport).close()
+		switch t := e.Transport.(*transport); {
+		case !kept[e]:
+			t.close()
+		case heir.Config().Load == nil:
+			t.scraper.renew() // the last scrape may have begun behind configure: nobody else would close its connection
 		}
 	}
 }
