@@ -176,7 +176,7 @@ func (s *GRPC) Last() Call {
 	return calls[len(calls)-1]
 }
 
-// Await polls until the counts satisfy ok. After ten seconds it ends the test, saying what it
+// Await polls until the counts satisfy ok. After half a minute it ends the test, saying what it
 // waited for.
 func (s *GRPC) Await(what string, ok func(GRPCCounts) bool) {
 	s.t.Helper()

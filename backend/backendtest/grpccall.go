@@ -56,7 +56,9 @@ func (s *GRPC) handle(_ any, stream grpc.ServerStream) error {
 	if !r.headSet {
 		stream.SetTrailer(r.header) // trailers only: there is no other place
 	}
-	r.forget()
+	if r.forget() && r.ctx.Err() != nil && givenUp(err) {
+		r.canceled(r.ctx.Err()) // the answer has met the end of the call before the watch began
+	}
 	s.mu.Lock()
 	r.call.Ended = time.Now()
 	s.mu.Unlock()
@@ -284,6 +286,12 @@ func (r *serving) send(message []byte) error {
 		r.s.counts.sent.Add(1)
 	}
 	return nil
+}
+
+// givenUp says whether an answer has ended because its call was given up.
+func givenUp(err error) bool {
+	code := status.Code(err)
+	return code == codes.Canceled || code == codes.DeadlineExceeded || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // canceled records that the call was given up.

@@ -19,7 +19,7 @@ import (
 const keptRequests = 4096
 
 // awaitLimit bounds how long Await polls.
-const awaitLimit = 10 * time.Second
+const awaitLimit = 30 * time.Second
 
 // Counts are a Server's figures since its start.
 type Counts struct {
