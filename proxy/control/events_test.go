@@ -8,6 +8,7 @@ import (
 
 	"weir/internal/state"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 // hubOf has published n events, each of which holds its number and size bytes.
@@ -24,7 +25,7 @@ func hubOf(n, size int) *Controller {
 func TestAReaderComesBack(t *testing.T) {
 	for _, n := range []int{0, 1, 2, keptEvents - 1, keptEvents, keptEvents + 1, 2*keptEvents - 1, 2 * keptEvents, 3*keptEvents + 7} {
 		c := hubOf(n, 0)
-		for last := range n + 3 {
+		for last := 0; last < n+3; last += enginetest.Scaled(1, 7) {
 			missed, _, cancel := c.Subscribe(fmt.Sprintf("%s-%d", c.hub.run, last))
 			cancel()
 			if last > n || n-last > keptEvents {

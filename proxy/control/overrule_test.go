@@ -13,6 +13,7 @@ import (
 
 	"weir/internal/state"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 // ramping reports whether predict has a ramp, and that what is saved, and who takes the steps, agree.
@@ -112,7 +113,7 @@ func TestARampThatWasStoppedStaysSo(t *testing.T) {
 // TestARampThatBeginsIsNotTakenForTheOneBefore: a step of the one before is refused, and must not end it.
 func TestARampThatBeginsIsNotTakenForTheOneBefore(t *testing.T) {
 	x := run(t, newStore(), newSite(t).parse(t))
-	for i := range 300 {
+	for i := range enginetest.Scaled(300, 80) {
 		x.ramp(float64(i%2)+1, 1, time.Millisecond)
 		err := errors.New("not begun")
 		for err != nil { // a step came between
@@ -195,7 +196,7 @@ func TestCloseDuringChanges(t *testing.T) {
 		go func() { all.Wait(); close(ended) }()
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("a change and the close wait for each other")
 		}
 		c.freeze(nil)

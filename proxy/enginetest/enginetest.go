@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"weir/config"
 )
@@ -14,6 +15,9 @@ import (
 // Variable is the environment variable that names the engine the tests run on. Tests that start weir
 // as a program write it into their weir.yaml: engine: "${WEIR_TEST_ENGINE:-auto}".
 const Variable = "WEIR_TEST_ENGINE"
+
+// parallel is how many of the tests that say t.Parallel run at once: they wait rather than compute.
+const parallel = 8
 
 // Name returns the engine that the tests run on; auto where none was chosen.
 func Name() string {
@@ -27,6 +31,9 @@ func Name() string {
 // wait, and returns the exit status. With Variable set, and for benchmarks, fuzzing, lists and coverage, it calls run instead.
 func Run(run func() int) int {
 	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
+		_ = p.Value.Set(strconv.Itoa(parallel))
+	}
 	if os.Getenv(Variable) != "" || once("test.bench", "test.fuzz", "test.list", "test.coverprofile") {
 		return run()
 	}
@@ -67,4 +74,12 @@ func once(names ...string) bool {
 		}
 	}
 	return false
+}
+
+// Scaled is how large something is in a test: full, and less under the race detector.
+func Scaled(full, underRace int) int {
+	if UnderRace {
+		return underRace
+	}
+	return full
 }

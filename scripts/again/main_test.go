@@ -48,7 +48,8 @@ func TestAlways(t *testing.T) { runs("always"); t.Error("a fault") }
 `
 
 func TestAgain(t *testing.T) {
-	enginetest, err := os.ReadFile("../../proxy/enginetest/enginetest.go")
+	const enginetest = "../../proxy/enginetest"
+	sources, err := os.ReadDir(enginetest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,13 @@ func TestX(t *testing.T) { if enginetest.Name() == "goroutine" && runs("x") == 1
 			files := map[string]string{"go.mod": "module x\n\ngo 1.26\n", "x/x_test.go": code}
 			if strings.Contains(code, "enginetest.") {
 				files["x/x_test.go"] = strings.Replace(code, `"testing"`, "\"testing\"\n\t\"x/enginetest\"", 1)
-				files["enginetest/enginetest.go"] = strings.ReplaceAll(string(enginetest), `"weir/config"`, `"x/config"`)
+				for _, f := range sources {
+					text, err := os.ReadFile(filepath.Join(enginetest, f.Name()))
+					if err != nil {
+						t.Fatal(err)
+					}
+					files["enginetest/"+f.Name()] = strings.ReplaceAll(string(text), `"weir/config"`, `"x/config"`)
+				}
 				files["config/config.go"] = "package config\n\nconst EngineAuto, EngineLoop, EngineGoroutine = \"auto\", \"loop\", \"goroutine\"\n"
 			}
 			for path, text := range files {
