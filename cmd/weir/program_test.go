@@ -26,14 +26,29 @@ import (
 // program is the path of the weir that TestMain built; the tests of this folder run it as a process.
 var program string
 
+// raceOptions is the environment variable with the options of the race detector.
+const raceOptions = "GORACE"
+
 func TestMain(m *testing.M) {
 	if address := os.Getenv(modelAddress); address != "" {
 		os.Exit(serveModel(address))
 	}
-	os.Exit(enginetest.Run(func() int { return buildAndRun(m) }))
+	if os.Getenv(raceOptions) == "" {
+		// What is built with the race detector stays a second at its end, for reports of what goes on meanwhile: hundreds
+		// of commands need none.
+		_ = os.Setenv(raceOptions, "atexit_sleep_ms=50")
+	}
+	os.Exit(buildAndRun(m))
 }
 
+// builtProgram is the environment variable with the path of a weir that another process has built.
+const builtProgram = "WEIR_TEST_PROGRAM"
+
+// buildAndRun builds weir once for both engines.
 func buildAndRun(m *testing.M) int {
+	if program = os.Getenv(builtProgram); program != "" {
+		return enginetest.Run(m.Run)
+	}
 	dir, err := os.MkdirTemp("", "weir-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,11 +66,12 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	_ = os.Setenv(builtProgram, program)
+	return enginetest.Run(m.Run)
 }
 
 // deadline bounds every wait; nothing here takes that long unless it hangs.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // eventually polls until ok, and ends the test when that takes too long.
 func eventually(t testing.TB, what string, ok func() bool) {

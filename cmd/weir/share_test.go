@@ -2,16 +2,19 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+
+	"weir/proxy/enginetest"
 )
 
 // TestSharesFollowWeights sends requests through the whole program and holds the observed shares against
-// the weights by a chi-square test that fails by chance once in a million runs.
+// the weights by Bernstein's inequality: by chance it fails less than once in a million runs, however rare a variant is.
 func TestSharesFollowWeights(t *testing.T) {
-	limits := map[int]float64{1: 23.93, 2: 27.63} // the 1 - 1e-6 quantile by degrees of freedom
+	unlikely := math.Log(2 * 8 / 1e-6) // of 8 shares, to both sides
 	for _, weights := range []map[string]float64{
 		{"blue": 90, "green": 10},
 		{"blue": 99.5, "green": 0.5},
@@ -20,7 +23,8 @@ func TestSharesFollowWeights(t *testing.T) {
 		name := strings.Trim(fmt.Sprint(weights), "map[]")
 		t.Run(name, func(t *testing.T) {
 			w := serve(t, splitConfig(t, weights))
-			const clients, each = 4, 2500
+			const clients = 4
+			each := enginetest.Scaled(2500, 500)
 			var mu sync.Mutex
 			observed := map[string]int{}
 			var wg sync.WaitGroup
@@ -45,20 +49,20 @@ func TestSharesFollowWeights(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			sum, chi := 0.0, 0.0
+			sum := 0.0
 			for _, weight := range weights {
 				sum += weight
 			}
 			for variant, weight := range weights {
-				expected := clients * each * weight / sum
-				d := float64(observed[variant]) - expected
-				chi += d * d / expected
-			}
-			if limit := limits[len(weights)-1]; chi > limit {
-				t.Errorf("chi-square %.2f > %.2f: observed %v", chi, limit, observed)
+				expected := float64(clients*each) * weight / sum
+				variance := expected * (1 - weight/sum)
+				most := unlikely/3 + math.Sqrt(unlikely*unlikely/9+2*unlikely*variance)
+				if off := math.Abs(float64(observed[variant]) - expected); off > most {
+					t.Errorf("%s: %d requests, want %.0f ± %.0f", variant, observed[variant], expected, most)
+				}
 			}
 			for _, v := range w.state().Routes[0].Variants {
-				if want := float64(observed[v.Pool]) / (clients * each); v.Share != want || v.Requests != uint64(observed[v.Pool]) {
+				if want := float64(observed[v.Pool]) / float64(clients*each); v.Share != want || v.Requests != uint64(observed[v.Pool]) {
 					t.Errorf("%s: share %v of %d requests, want %v of %d", v.Pool, v.Share, v.Requests, want, observed[v.Pool])
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"weir/internal/state"
 	"weir/proxy"
+	"weir/proxy/enginetest"
 )
 
 func TestStatusText(t *testing.T) {
@@ -60,7 +61,7 @@ func TestStatusFits(t *testing.T) {
 	paint := regexp.MustCompile("\x1b\\[[0-9]*m")
 	words := func(s string) string { return strings.Join(strings.Fields(s), "") }
 	for _, s := range []proxy.Status{exampleStatus(), hardStatus(), {}} {
-		for width := 1; width < 250; width++ {
+		for width := 1; width < 250; width += enginetest.Scaled(1, 9) {
 			v := exampleView()
 			v.Status, v.width = s, width
 			var plain, painted strings.Builder
