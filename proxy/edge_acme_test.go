@@ -121,6 +121,7 @@ func (c *certified) certificateFor(name string) (*x509.Certificate, error) {
 
 // TestEdgeACME gets certificates by TLS-ALPN-01 beside one of a file, and keeps them over reloads.
 func TestEdgeACME(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	c := certify(t, setup{endpoints: []string{ep.addr}}, acmetest.Options{HTTPPort: 1, Blocked: []string{"blocked.example.com"}})
 	file := "certificates: [" + fmt.Sprintf("{cert: %q, key: %q}", filepath.Join(c.keeper.dir, "file/tls.crt"), filepath.Join(c.keeper.dir, "file/tls.key")) + "]\n"
@@ -188,6 +189,7 @@ func TestEdgeACME(t *testing.T) {
 // TestEdgeACMEByHTTP: the challenge is met before the routes, of which the only one sends everybody to https. A token
 // that is not known is the route's matter.
 func TestEdgeACMEByHTTP(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	c := certify(t, setup{endpoints: []string{ep.addr}, route: "redirect: {https: true}\n", top: "trusted_proxies: [10.0.0.0/8]\n"}, acmetest.Options{TLSPort: 1})
 	c.apply(c.acme("a.example.com"))
@@ -220,6 +222,7 @@ func TestEdgeACMEByHTTP(t *testing.T) {
 // TestEdgeACMERenewal: certificates that last ten seconds are renewed under requests, of clients that have to present
 // theirs, which the authority need not; and they are there at once after a restart, with the authority away.
 func TestEdgeACMERenewal(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	c := certify(t, setup{endpoints: []string{ep.addr}}, acmetest.Options{HTTPPort: 1, Validity: 10 * time.Second})
 	lines := fmt.Sprintf("client_ca: %q\n", c.keeper.file("clients.crt", c.keeper.PEM())) + c.acme("a.example.com")
@@ -257,6 +260,7 @@ func TestEdgeACMERenewal(t *testing.T) {
 
 // TestEdgeACMERestart: another weir has the certificate at once, and the authority is away.
 func TestEdgeACMERestart(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	c := certify(t, setup{endpoints: []string{ep.addr}}, acmetest.Options{HTTPPort: 1})
 	c.apply(c.acme("a.example.com"))

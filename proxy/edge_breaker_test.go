@@ -30,6 +30,7 @@ func (r *running) breaker(t *testing.T) proxy.BreakerStatus {
 }
 
 func TestEdgeBreakerRequests(t *testing.T) {
+	alongside(t)
 	ep, turns := reluctant(t)
 	var mu sync.Mutex
 	var told []bool
@@ -192,7 +193,7 @@ func TestEdgeAdaptive(t *testing.T) {
 	near := func() bool {
 		p, _ = r.Pool("blue")
 		a := p.Concurrency.Adaptive
-		return p.Concurrency.Limit <= 4*knee && a.LeastLatency != nil && *a.LeastLatency < 2*base.Seconds()*1000 && !a.Measuring
+		return p.Concurrency.Limit >= knee && p.Concurrency.Limit <= 4*knee && a.LeastLatency != nil && *a.LeastLatency < 2*base.Seconds()*1000 && !a.Measuring
 	}
 	for until := time.Now().Add(2 * time.Minute); !near(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(until) {
@@ -200,9 +201,6 @@ func TestEdgeAdaptive(t *testing.T) {
 		}
 	}
 	t.Logf("limit %d, least %.1f ms", p.Concurrency.Limit, *p.Concurrency.Adaptive.LeastLatency)
-	if p.Concurrency.Limit < knee {
-		t.Errorf("limit %d", p.Concurrency.Limit)
-	}
 }
 
 // TestEdgeBoundsOfTheFile: what the file says is what holds.

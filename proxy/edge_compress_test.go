@@ -15,6 +15,7 @@ import (
 	brotli "github.com/molecule-man/go-brrr"
 
 	"weir/config"
+	"weir/proxy/enginetest"
 )
 
 var encodings = []string{"zstd", "br", "gzip"}
@@ -63,10 +64,10 @@ func (c *client) take(target, accept string) *message {
 
 // bodies are bodies of many lengths, around those of buffers and pieces.
 func bodies() (all [][]byte) {
-	for _, n := range []int{64, 1000, 15_900, 16 << 10, 20_000, 64 << 10, 64<<10 + 1, 250_000, 1 << 20} {
+	for _, n := range []int{64, 1000, 15_900, 16 << 10, 20_000, 64 << 10, 64<<10 + 1, 250_000, enginetest.Scaled(1<<20, 300_000)} {
 		all = append(all, predictions(n))
 	}
-	noise, rng := make([]byte, 300_000), rand.New(rand.NewPCG(5, 6))
+	noise, rng := make([]byte, enginetest.Scaled(300_000, 100_000)), rand.New(rand.NewPCG(5, 6))
 	for i := range noise {
 		noise[i] = byte(rng.Uint32())
 	}

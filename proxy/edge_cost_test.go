@@ -232,6 +232,7 @@ func TestEdgeRateLimitWaitEnds(t *testing.T) {
 
 // TestEdgeRateLimitWaitsWithBody: a request that waits keeps its body, and the next one on its connection.
 func TestEdgeRateLimitWaitsWithBody(t *testing.T) {
+	alongside(t)
 	for _, cost := range []string{config.CostRequests, config.CostBytes, config.CostRows} {
 		ep := newEndpoint(t, serveOK)
 		r := start(t, setup{endpoints: []string{ep.addr}, change: func(c *config.Config) {

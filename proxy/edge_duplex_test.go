@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"weir/backend/backendtest"
+	"weir/proxy/enginetest"
 )
 
 const chatMethod = "/chat.Chat/Talk"
@@ -67,9 +68,10 @@ func finished(s *backendtest.GRPCStream) error {
 
 // TestEdgeDuplexInLockStep: each message waits for the one before to come back.
 func TestEdgeDuplexInLockStep(t *testing.T) {
+	messages := enginetest.Scaled(10_000, 2_000)
 	r, g, c := conversing(t, backendtest.GRPCBehaviour{}, setup{})
 	s, _ := talk(t, c)
-	for i := range 10_000 {
+	for i := range messages {
 		if err := swap(s, fmt.Sprintf("message %d", i)); err != nil {
 			t.Fatalf("message %d: %v", i, err)
 		}
@@ -77,7 +79,7 @@ func TestEdgeDuplexInLockStep(t *testing.T) {
 	if err := finished(s); err != nil {
 		t.Fatal(err)
 	}
-	if call := g.Last(); call.Received != 10_000 {
+	if call := g.Last(); call.Received != messages {
 		t.Errorf("the endpoint got %d messages", call.Received)
 	}
 	eventually(t, "the account", func() bool { return sum(r.metrics(t), "weir_requests_total", `code="200"`) == 1 })
@@ -88,7 +90,8 @@ func TestEdgeDuplexInLockStep(t *testing.T) {
 
 // TestEdgeDuplexMuch: a lot flows both ways at once.
 func TestEdgeDuplexMuch(t *testing.T) {
-	const messages, size = 100, 1 << 20
+	const size = 1 << 20
+	messages := enginetest.Scaled(100, 30)
 	_, _, c := conversing(t, backendtest.GRPCBehaviour{}, setup{listener: "limits: {body: 1GiB}"})
 	s, _ := talk(t, c)
 	piece := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
@@ -186,6 +189,7 @@ func TestEdgeDuplexOneSideLate(t *testing.T) {
 
 // TestEdgeDuplexIdle: without a byte either way it ends after timeouts.idle; a byte one way keeps it open.
 func TestEdgeDuplexIdle(t *testing.T) {
+	alongside(t)
 	r, g, c := conversing(t, backendtest.GRPCBehaviour{}, setup{route: "timeouts: {idle: 4s}", listener: "timeouts: {body: 500ms}"})
 	s, _ := talk(t, c)
 	for i := range 6 {

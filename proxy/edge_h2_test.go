@@ -330,6 +330,7 @@ func TestEdgeH2Floods(t *testing.T) {
 		"unknown frames": func(f *frames, i int) error { return f.fr.WriteRawFrame(0xfa, 0, 0, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ep := newEndpoint(t, serveOK)
 			r := start(t, setup{endpoints: []string{ep.addr}})
 			f := r.frames(t)

@@ -18,6 +18,7 @@ import (
 
 // TestEdgeH2Spec runs all cases of h2spec, which is pinned in tools/go.mod, against weir before an endpoint.
 func TestEdgeH2Spec(t *testing.T) {
+	alongside(t)
 	addr := newH1(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)
 		_, _ = io.WriteString(w, "an answer that does not fit into the smallest windows")

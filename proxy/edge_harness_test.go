@@ -117,11 +117,18 @@ func (r *running) stop() error {
 	return nil
 }
 
+// parse reads a configuration. A pool that says nothing of how long it may take to connect is patient: a machine with
+// other things to do may stall for longer than the second that is the default.
 func parse(t testing.TB, yaml string) *config.Config {
 	t.Helper()
 	cfg, err := config.Parse("edge.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatalf("configuration: %v\n%s", err, yaml)
+	}
+	for i := range cfg.Pools {
+		if c := &cfg.Pools[i].Connections; c.ConnectTimeout == config.DefaultPool().Connections.ConnectTimeout {
+			c.ConnectTimeout = patience
+		}
 	}
 	return cfg
 }
@@ -295,6 +302,7 @@ func newEndpointOver(t testing.TB, over func(net.Conn) net.Conn, script func(*se
 
 // head reads the head of the next request; nil when the connection ended instead.
 func (s *served) head() *message {
+	s.wait()
 	if _, err := s.br.Peek(1); err != nil {
 		return nil
 	}
@@ -417,13 +425,16 @@ func (ep *endpoint) noneOpen(t testing.TB) {
 	eventually(t, "the end of all connections to the endpoint", func() bool { _, open, _ := ep.counts(); return open == 0 })
 }
 
-// eventually polls until ok.
+// eventually polls until ok: at first each millisecond, and then, as gathering metrics costs more than what is waited for,
+// when another twentieth of the wait has passed.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	for began := time.Now(); !ok(); {
+		waited := time.Since(began)
+		if waited > patience {
 			t.Fatalf("%s: waited %v in vain", what, patience)
 		}
+		time.Sleep(max(time.Millisecond, min(waited/20, 50*time.Millisecond)))
 	}
 }
 

@@ -15,12 +15,13 @@ import (
 
 	"weir/backend/backendtest"
 	"weir/config"
+	"weir/proxy/enginetest"
 )
 
 // TestEdgeRateLimitManyKeys: somebody invents a key for each request. What weir remembers of them has the size that
 // was configured, and who keeps to the rate is always served. With WEIR_PROVE they are ten million.
 func TestEdgeRateLimitManyKeys(t *testing.T) {
-	invented, remembered := 100_000, 512
+	invented, remembered := enginetest.Scaled(100_000, 20_000), 512
 	prove := os.Getenv("WEIR_PROVE") != ""
 	if prove {
 		invented, remembered = 10_000_000, 4096

@@ -142,10 +142,10 @@ func TestEdgeSlowHead(t *testing.T) {
 	r := start(t, setup{endpoints: []string{ep.addr}, listener: "timeouts: {header: 400ms, keep_alive: 5s}"})
 	for name, begin := range map[string]func(*client){
 		"a line now and then": func(c *client) {
-			go drip(c.Conn, "GET / HTTP/1.1\r\n"+strings.Repeat("X: y\r\n", 400), 6, 40*time.Millisecond) // for longer than patience
+			go drip(c.Conn, "GET / HTTP/1.1\r\n"+strings.Repeat("X: y\r\n", 1000), 6, 40*time.Millisecond) // for longer than patience
 		},
 		"a byte now and then": func(c *client) {
-			go drip(c.Conn, "GET / HTTP/1.1\r\nHost: h\r\n"+strings.Repeat("X", 1000), 1, 15*time.Millisecond)
+			go drip(c.Conn, "GET / HTTP/1.1\r\nHost: h\r\n"+strings.Repeat("X", 2000), 1, 15*time.Millisecond)
 		},
 		"half a line":        func(c *client) { c.send("GET / HT") },
 		"no last line":       func(c *client) { c.send("GET / HTTP/1.1\r\nHost: h\r\n") },
@@ -333,14 +333,14 @@ func TestEdgeEndpointConnectionLimit(t *testing.T) {
 			s.send(okResponse)
 		}
 	})
-	r := start(t, setup{endpoints: []string{ep.addr}, pool: "connections: {max: 1, idle: 1, connect_timeout: 1s}", options: oneLoop})
+	r := start(t, setup{endpoints: []string{ep.addr}, pool: "connections: {max: 1, idle: 1, connect_timeout: 900ms}", options: oneLoop})
 	one, two := r.dial(t), r.dial(t)
 	one.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")
 	<-arrived
 	began := time.Now()
 	m := two.get("/2")
 	two.refused(m, 503)
-	notBefore(t, began, time.Second)
+	notBefore(t, began, 900*time.Millisecond)
 	if !strings.Contains(string(m.body), `"overloaded"`) {
 		t.Errorf("body %s", m.body)
 	}

@@ -93,6 +93,7 @@ func TestEdgePoliciesHeedWeights(t *testing.T) {
 			least = [2]int64{1, 1}
 		}
 		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
 			servers, addresses := scripted(t, backendtest.Behaviour{Latency: 5 * time.Millisecond}, backendtest.Behaviour{Latency: 5 * time.Millisecond})
 			r := byPolicy(t, policy, addresses, func(p *config.Pool) {
 				p.Endpoints[1].Weight = 3
@@ -197,6 +198,7 @@ func TestEdgeHashWithoutAKey(t *testing.T) {
 // TestEdgeReportsMoveTraffic: two endpoints that report utilizations of 0.2 and 0.8 with their answers. After the
 // blackout the first one gets about four times as much, and status says why.
 func TestEdgeReportsMoveTraffic(t *testing.T) {
+	alongside(t)
 	servers, addresses := scripted(t,
 		backendtest.Behaviour{Load: map[string]float64{"application_utilization": 0.2}},
 		backendtest.Behaviour{Load: map[string]float64{"application_utilization": 0.8}})

@@ -65,22 +65,28 @@ func TestEdgeModelsAreAsked(t *testing.T) {
 		t.Errorf("it is in the log while it starts:\n%s", r.logs)
 	}
 	loaded.Store(true)
-	eventually(t, "it is healthy", func() bool { return state().Healthy })
+	became := func(line string) { // the event comes when requests heed it already, unlike the state
+		t.Helper()
+		eventually(t, line, func() bool { return strings.HasSuffix(told.String(), line+"\n") })
+	}
+	became("true: its first probe succeeded")
 	if e, got := state(), status(); got != 200 || e.Starting || e.Probe != "" {
 		t.Errorf("once it has started: status %d, %+v", got, e)
 	}
 	prediction.Store(4)
-	eventually(t, "it is unhealthy", func() bool { return !state().Healthy })
+	became("false: inference: prediction is 4; want 3")
 	if e, got := state(), status(); got != 503 || e.Probe != "inference: prediction is 4; want 3" || e.Ejected {
 		t.Errorf("while it answers wrongly: status %d, %+v", got, e)
 	}
 	prediction.Store(3)
-	eventually(t, "it is healthy again", func() bool { return state().Healthy })
+	became("true: its inference succeeds")
 	if got := status(); got != 200 {
 		t.Errorf("at last: status %d", got)
 	}
 	const want = "true: its first probe succeeded\nfalse: inference: prediction is 4; want 3\ntrue: its inference succeeds\n"
-	eventually(t, "the last event", func() bool { return told.String() == want })
+	if told.String() != want {
+		t.Errorf("told %q", told.String())
+	}
 
 	m := r.metrics(t)
 	for _, line := range []struct {

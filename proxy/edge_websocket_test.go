@@ -19,6 +19,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+
+	"weir/proxy/enginetest"
 )
 
 // webSocketServer runs serve for each WebSocket connection.
@@ -73,7 +75,7 @@ func TestEdgeWebSocketMessages(t *testing.T) {
 		g := rand.NewChaCha8([32]byte{1})
 		sizes := []int{0, 1, 125, 126, 4_096, 65_535, 65_536, 1 << 20}
 		if mode == websocket.CompressionDisabled {
-			sizes = append(sizes, 16<<20)
+			sizes = append(sizes, enginetest.Scaled(16<<20, 2<<20))
 		}
 		for _, size := range sizes {
 			for _, kind := range []websocket.MessageType{websocket.MessageBinary, websocket.MessageText} {

@@ -13,6 +13,7 @@ import (
 // once they report no more. It takes half a minute, since weights move by 20 % a second, after 10 s in which reports alone
 // are gathered.
 func TestEdgeWeightsFollowReports(t *testing.T) {
+	alongside(t)
 	servers := []*backendtest.Server{
 		backendtest.NewServer(t, backendtest.Behaviour{Load: map[string]float64{"application_utilization": 0.2}}),
 		backendtest.NewServer(t, backendtest.Behaviour{Load: map[string]float64{"application_utilization": 0.8}}),

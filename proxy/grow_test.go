@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"weir/config"
+	"weir/proxy/enginetest"
 )
 
-// TestAReloadKeepsWhatItDoesNotChange: of a thousand routes one changes, and only that one is made anew.
+// TestAReloadKeepsWhatItDoesNotChange: of a thousand routes (two hundred under the race detector) one changes, and only that one is made anew.
 func TestAReloadKeepsWhatItDoesNotChange(t *testing.T) {
-	l := large{routes: 1000, pools: 100, endpoints: 2, probe: "off"}
+	l := large{routes: enginetest.Scaled(1000, 200), pools: 100, endpoints: 2, probe: "off"}
 	p := New(Options{})
 	defer stopPools(p)
 	if _, _, err := p.Apply(l.parse(t)); err != nil {
@@ -112,10 +113,12 @@ func reload(tb testing.TB, p *Proxy, text []byte) {
 }
 
 // TestReloadsOfALargeConfigurationFailNoRequest: every request is answered while all of a thousand
-// pools change over and over. roundTrips fails the test on anything else.
+// pools (two hundred under the race detector) change over and over. roundTrips fails the test on anything else.
 func TestReloadsOfALargeConfigurationFailNoRequest(t *testing.T) {
-	p, texts := serveLarge(t, large{routes: 1000, pools: 1000, endpoints: 10, probe: "off"})
-	const clients, reloads = 4, 6
+	size := enginetest.Scaled(1000, 200)
+	p, texts := serveLarge(t, large{routes: size, pools: size, endpoints: 10, probe: "off"})
+	const clients = 4
+	reloads := enginetest.Scaled(6, 4) // an even number
 	var stop atomic.Bool
 	var load sync.WaitGroup
 	var answered atomic.Uint64

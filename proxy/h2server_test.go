@@ -160,7 +160,7 @@ func TestH2ServerManyStreams(t *testing.T) {
 	e := newH1(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.WriteString(w, q.URL.Path)
 	})
-	r := start(t, setup{endpoints: []string{e}, pool: "connections: {connect_timeout: 10s}"})
+	r := start(t, setup{endpoints: []string{e}, pool: "connections: {connect_timeout: 60s}"})
 	var wg sync.WaitGroup
 	for range 4 {
 		c := h2Client(t)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"weir/config"
+	"weir/proxy/enginetest"
 )
 
 // routeOf writes a route as "host path", where path is =/exact, /prefix, ~regex or "-".
@@ -161,7 +162,7 @@ func TestMatchOracle(t *testing.T) {
 	hosts := []string{"-", "-", "a.com", "b.a.com", "*.a.com", "*.b.a.com", "*.com"}
 	paths := []string{"-", "/", "/x", "/x/", "/x/y", "/x/y/z", "/y", "=/", "=/x", "=/x/", "=/x/y", "~y", "~^/x", "~z$"}
 	conditions := []string{"GET", "POST", "A:1", "B:1", "A:2"}
-	for range 2000 {
+	for range enginetest.Scaled(2000, 400) {
 		routes := make([]config.Route, rng.IntN(12))
 		for i := range routes {
 			var cs []string
