@@ -213,7 +213,7 @@ func (r *running) raw(text string) string {
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		r.t.Fatal(err)
 	}
 	answer, err := io.ReadAll(c)

@@ -285,7 +285,7 @@ func TestShutdownBesideServe(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("Serve did not return")
 		}
 		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {

@@ -138,7 +138,7 @@ func TestAskOverHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 		if err := askOverHTTP2(c, &Workload{HTTP2: true}, "x"); err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func exchange(t *testing.T, address string, pieces ...string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	for _, piece := range pieces {
 		if _, err := io.WriteString(c, piece); err != nil {
 			t.Fatal(err)

@@ -198,7 +198,7 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = parent.Wait()
-	for deadline := time.Now().Add(10 * time.Second); alive(child); {
+	for deadline := time.Now().Add(30 * time.Second); alive(child); {
 		if time.Now().After(deadline) {
 			t.Fatalf("child %d outlives its parent", child)
 		}

@@ -32,7 +32,7 @@ func (c calls) want(t *testing.T, want ...string) {
 			if got != w {
 				t.Errorf("call %q, want %q", got, w)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("no call %q", w)
 		}
 	}
