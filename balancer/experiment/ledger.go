@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -128,9 +129,8 @@ func (s *shard) at(p *Plan, epoch, arm int) *armSums {
 // Expose notes that a unit meets an arm by a request, and reports whether it is the first time. requestID is remembered
 // where outcomes may be told later.
 func (l *Ledger) Expose(id uint64, requestID string, arm int, now time.Time) (first bool) {
-	l.mu.RLock()
+	l.mu.RLock() // until the unit has its epoch, whose place must not move meanwhile
 	epoch := len(l.epochs) - 1
-	l.mu.RUnlock()
 	s := l.shard(id)
 	s.mu.Lock()
 	u, known := s.units.Get(id)
@@ -154,6 +154,7 @@ func (l *Ledger) Expose(id uint64, requestID string, arm int, now time.Time) (fi
 		s.at(l.plan, u.epoch, u.arm).Requests++
 	}
 	s.mu.Unlock()
+	l.mu.RUnlock()
 	if counts && l.keeps && requestID != "" {
 		h := xxhash.Sum64String(requestID)
 		r := l.shard(h)
@@ -164,9 +165,18 @@ func (l *Ledger) Expose(id uint64, requestID string, arm int, now time.Time) (fi
 	return !known
 }
 
+// most is how large a value may be. What is kept are sums of squares: one that is infinite would be so for ever, and one
+// that is not finite cannot even be saved.
+const most = 1e15
+
+func countable(v float64) bool { return math.Abs(v) <= most } // not NaN either
+
 // Observe notes a value of an outcome, an index into the plan's, that a request of a unit had at an arm. Of a unit that is
-// not in the comparison it notes nothing.
+// not in the comparison it notes nothing, nor a value that is not finite or beyond 1e15.
 func (l *Ledger) Observe(id uint64, arm, outcome int, v float64) {
+	if !countable(v) {
+		return
+	}
 	s := l.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,6 +223,9 @@ func (l *Ledger) Report(requestID, outcome string, v float64, now time.Time) err
 	}
 	if at < 0 {
 		return &ErrUnknown{fmt.Sprintf("the experiment has no outcome %q that is told by the API", outcome)}
+	}
+	if !countable(v) {
+		return &ErrUnknown{fmt.Sprintf("%v is no value that can be counted: it must be a number from -1e15 to 1e15", v)}
 	}
 	h := xxhash.Sum64String(requestID)
 	s := l.shard(h)
@@ -268,34 +281,6 @@ func (l *Ledger) Reweigh(weights []float64, now time.Time) {
 func (l *Ledger) begin(weights []float64, now time.Time) {
 	l.epochs = append(l.epochs, epochHead{Since: now, Weights: weights})
 	l.compact()
-}
-
-// mostEpochs bounds what is remembered of times with the same weights. Of more, the oldest two become one, of the later
-// one's weights: their sums are no cleaner for it, but a ramp of a thousand steps is bounded.
-const mostEpochs = 256
-
-// compact is called with mu held.
-func (l *Ledger) compact() {
-	if len(l.epochs) <= mostEpochs {
-		return
-	}
-	l.epochs = l.epochs[1:]
-	for i := range l.shards {
-		s := &l.shards[i]
-		s.mu.Lock()
-		if len(s.sums) > 1 {
-			for arm := range s.sums[1] {
-				s.sums[1][arm].add(&s.sums[0][arm])
-			}
-			s.sums = s.sums[1:]
-		}
-		for _, id := range s.units.Keys() {
-			if u, ok := s.units.Peek(id); ok && u.epoch > 0 {
-				u.epoch--
-			}
-		}
-		s.mu.Unlock()
-	}
 }
 
 func (a *armSums) add(b *armSums) {

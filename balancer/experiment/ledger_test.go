@@ -147,7 +147,7 @@ func TestLedgerIsBounded(t *testing.T) {
 		l.Reweigh([]float64{2 + float64(i%2), 1}, t0) // the same again is no other
 	}
 	l.Expose(p.Unit(key(20_000)), "", 0, t0)
-	if r := l.Result(); len(l.epochs) != mostEpochs || r.Arms[0].Units+r.Arms[1].Units != 10_001 || r.Epochs != 2 {
+	if r := l.Result(); len(l.epochs) > mostEpochs || len(l.epochs) < keptEpochs || r.Arms[0].Units+r.Arms[1].Units != 10_001 || r.Epochs != 2 {
 		t.Errorf("%d epochs, %d units, %d of them with any", len(l.epochs), r.Arms[0].Units+r.Arms[1].Units, r.Epochs)
 	}
 }
