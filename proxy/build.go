@@ -176,6 +176,10 @@ func (t *table) buildRoute(c config.Route, old *table) (*route, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	var begins string
+	if r.experiment, begins = newExperimenting(&c, r.split.Variants(), prev, saved.Experiment); note == "" {
+		note = begins
+	}
 	r.overlay, r.generation = over, t.generation
 	if same || t.generation == old.generation {
 		r.generation = saved.Generation
@@ -253,7 +257,6 @@ func (t *table) newRoute(c config.Route, weights []config.Variant, old *table) (
 	if a := c.Affinity; a != nil {
 		r.subject = subjectOf(a)
 	}
-	r.experiment = newExperimenting(&c, variants, prev.experiment, &prev.cfg)
 	r.none = t.variant(c.Name, nil, old)
 	if prev := old.route(c.Name); prev != nil {
 		r.divide(variants, prev.split, prev.counts)

@@ -13,14 +13,24 @@ import (
 
 	"weir/backend/backendtest"
 	"weir/config"
+	"weir/internal/state"
 	"weir/proxy"
 )
 
 // twoArms is a proxy with the variants blue and green, and users by X-User. change may add to the experiment.
 func twoArms(t *testing.T, blue, green backendtest.Behaviour, log *lockedBuffer, change func(*config.Experiment)) (*running, *backendtest.Server, *backendtest.Server) {
 	t.Helper()
+	s, a, b := armsSetup(t, blue, green, change)
+	if log != nil {
+		s.log = log
+	}
+	return start(t, s), a, b
+}
+
+func armsSetup(t *testing.T, blue, green backendtest.Behaviour, change func(*config.Experiment)) (setup, *backendtest.Server, *backendtest.Server) {
+	t.Helper()
 	a, b := backendtest.NewServer(t, blue), backendtest.NewServer(t, green)
-	s := setup{endpoints: []string{a.Addr()}, change: func(c *config.Config) {
+	return setup{endpoints: []string{a.Addr()}, change: func(c *config.Config) {
 		second := c.Pools[0]
 		second.Name, second.Endpoints = "green", []config.Endpoint{{Address: b.Addr(), Weight: 1}}
 		c.Pools = append(c.Pools, second)
@@ -39,11 +49,20 @@ func twoArms(t *testing.T, blue, green backendtest.Behaviour, log *lockedBuffer,
 			change(&e)
 		}
 		r.Experiment = &e
-	}}
-	if log != nil {
-		s.log = log
+	}}, a, b
+}
+
+// restarted is twoArms after a restart that left this of the experiment.
+func restarted(t *testing.T, left proxy.ExperimentRecord, change func(*config.Experiment)) *running {
+	t.Helper()
+	text, err := json.Marshal(left)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return start(t, s), a, b
+	doc := &state.Document{Format: state.Format, Routes: map[string]state.Route{"all": {Experiment: text}}}
+	s, _, _ := armsSetup(t, answering(1), answering(1), change)
+	s.options = func(o *proxy.Options) { o.Remembered = doc }
+	return start(t, s)
 }
 
 // answering is an endpoint whose answers hold a score.
@@ -189,6 +208,73 @@ func TestEdgeExperimentLeavesOut(t *testing.T) {
 	}
 }
 
+// TestEdgeExperimentSwitchedOff: a control of weight 0 takes no traffic, of those who are left out neither; a tester may
+// still have it.
+func TestEdgeExperimentSwitchedOff(t *testing.T) {
+	r, blue, _ := twoArms(t, answering(1), answering(1), nil, func(e *config.Experiment) {
+		e.HoldOut, e.Layer = 0.5, &config.Layer{Name: "ranking", To: 0.5}
+	})
+	if _, err := r.Update(proxy.Update{Kind: "switch", Weights: map[string]map[string]float64{"all": {"blue": 0, "green": 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	cl := r.dial(t)
+	const users = 60
+	for n := range users {
+		if arm := askAs(t, cl, fmt.Sprint("user-", n), fmt.Sprint(n)); arm != "green" {
+			t.Errorf("user %d meets %s, which was switched off", n, arm)
+		}
+	}
+	if n := blue.Counts().Requests; n != 0 {
+		t.Errorf("%d requests reached what was switched off", n)
+	}
+	e, err := r.Experiment("all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := e.Excluded["layer"] + e.Excluded["holdout"]; out == 0 || out+e.Arms[1].Units != users {
+		t.Errorf("%v are left out, and %d take part, of %d", e.Excluded, e.Arms[1].Units, users)
+	}
+	if arm := askAs(t, cl, "user-1", "tester", "X-Arm: blue\r\n"); arm != "blue" {
+		t.Errorf("a tester gets %s", arm)
+	}
+}
+
+// TestEdgeExperimentMismatch: where an arm serves less users than its weight says, because it was away for a while, that is
+// said before anything else.
+func TestEdgeExperimentMismatch(t *testing.T) {
+	r, _, _ := twoArms(t, answering(1), answering(1), nil, nil)
+	drain := func(on bool) {
+		t.Helper()
+		if _, err := r.Update(proxy.Update{Kind: "drain", Drains: []state.DrainChange{{Pool: "green", Draining: on}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cl := r.dial(t)
+	ask := func(from, to int) {
+		t.Helper()
+		for n := from; n < to; n++ {
+			askAs(t, cl, fmt.Sprint("user-", n), fmt.Sprint(n))
+		}
+	}
+	ask(0, 200)
+	if e, _ := r.Experiment("all"); e.Mismatch || strings.HasPrefix(e.Sentence, "do not trust") {
+		t.Errorf("units went where they should, and it says: %s", e.Sentence)
+	}
+	drain(true)
+	ask(200, 500)
+	drain(false)
+	e, err := r.Experiment("all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.Mismatch || !strings.HasPrefix(e.Sentence, "do not trust") || e.Excluded["spill"] == 0 {
+		t.Errorf("%d and %d units, %v left out: %s", e.Arms[0].Units, e.Arms[1].Units, e.Excluded, e.Sentence)
+	}
+	if sum(r.metrics(t), "weir_experiment_sample_ratio_mismatch") != 1 {
+		t.Error("the metric does not say so")
+	}
+}
+
 // TestEdgeExperimentGoesOn: weights begin an epoch, a reload of something else changes nothing, one of the experiment begins
 // anew, and a record goes over a restart.
 func TestEdgeExperimentGoesOn(t *testing.T) {
@@ -231,21 +317,29 @@ func TestEdgeExperimentGoesOn(t *testing.T) {
 	if n, epochs := units(); n != 100 || epochs != 2 {
 		t.Errorf("%d units in %d epochs after a reload of something else", n, epochs)
 	}
-	records := r.ExperimentRecords()
-	next, _, _ := twoArms(t, answering(1), answering(1), nil, nil)
-	if !next.ResumeExperiment("all", records["all"]) {
-		t.Error("the record is not taken")
-	}
-	if e, _ := next.Experiment("all"); e.Arms[0].Units+e.Arms[1].Units != 100 {
-		t.Errorf("%d units after the restart", e.Arms[0].Units+e.Arms[1].Units)
+	left := r.ExperimentRecords()["all"]
+	for name, c := range map[string]struct {
+		change func(*config.Experiment)
+		units  uint64
+	}{
+		"the same":             {nil, 100},
+		"another hold-out":     {func(e *config.Experiment) { e.HoldOut = 0.5 }, 0},
+		"another control":      {func(e *config.Experiment) { e.Control = "green" }, 0},
+		"another field":        {func(e *config.Experiment) { e.Outcomes[2].Path = "output.rank" }, 0},
+		"an allocation beside": {func(e *config.Experiment) { a := config.DefaultAllocation(); e.Allocation = &a }, 0},
+	} {
+		next := restarted(t, left, c.change)
+		if e, _ := next.Experiment("all"); e.Arms[0].Units+e.Arms[1].Units != c.units {
+			t.Errorf("%s: %d units after the restart, want %d", name, e.Arms[0].Units+e.Arms[1].Units, c.units)
+		}
 	}
 	again := other
 	again.Routes = append([]config.Route(nil), other.Routes...)
 	changed := *again.Routes[0].Experiment
 	changed.Alpha = 0.01
 	again.Routes[0].Experiment = &changed
-	if _, _, err := r.Apply(&again); err != nil {
-		t.Fatal(err)
+	if _, changes, err := r.Apply(&again); err != nil || !strings.Contains(strings.Join(changes, "\n"), "begins anew") {
+		t.Fatalf("%q, %v", changes, err)
 	}
 	if n, _ := units(); n != 0 {
 		t.Errorf("%d units of another experiment", n)

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -14,12 +16,13 @@ import (
 )
 
 // experimenting is a route's experiment. The ledger outlives tables, for as long as the configuration says the same of the
-// experiment, of the affinity, and of which variants there are.
+// experiment, of the affinity, and of which variants there are (terms).
 type experimenting struct {
 	cfg    *config.Experiment
 	plan   *experiment.Plan
 	ledger *experiment.Ledger
 	fields []answerField // of the outcomes that are in answers
+	terms  string        // termsOf
 }
 
 // answerField is an outcome that is a field of the answer.
@@ -31,23 +34,60 @@ type answerField struct {
 // answerFieldLimit is how large an answer may be, in bytes, that outcomes are read from.
 const answerFieldLimit = 256 << 10
 
-// newExperimenting returns the experiment that c asks for over these variants, nil where that is none. It is prev where that
-// asks for the same.
-func newExperimenting(c *config.Route, variants []balancer.Variant, prev *experimenting, before *config.Route) *experimenting {
+// newExperimenting returns the experiment that c asks for over these variants, nil where that is none. It is that of prev,
+// the route until now, where that has the same, else it goes on with what the last run left of the same, an
+// ExperimentRecord. Where there was another one, note says so.
+func newExperimenting(c *config.Route, variants []balancer.Variant, prev *route, left json.RawMessage) (x *experimenting, note string) {
 	if c.Experiment == nil {
-		return nil
+		return nil, ""
 	}
-	x := &experimenting{cfg: c.Experiment, plan: planOf(c, variants)}
-	if prev != nil && reflect.DeepEqual(before.Experiment, c.Experiment) && reflect.DeepEqual(before.Affinity, c.Affinity) && slices.Equal(prev.plan.Arms, x.plan.Arms) {
-		return prev
+	x = &experimenting{cfg: c.Experiment, plan: planOf(c, variants)}
+	x.terms = termsOf(c, x.plan)
+	before := prev != nil && prev.experiment != nil
+	if before && prev.experiment.terms == x.terms {
+		return prev.experiment, ""
 	}
 	for i, o := range c.Experiment.Outcomes {
 		if o.From == config.OutcomeJSON {
 			x.fields = append(x.fields, answerField{i, jsonPath(o.Path)})
 		}
 	}
+	if len(left) > 0 {
+		// Before the first request, so that nobody is counted in a ledger that is replaced.
+		if x.ledger = x.resume(left, weightsOf(variants)); x.ledger != nil {
+			return x, ""
+		}
+	}
+	if before || len(left) > 0 {
+		note = "route " + c.Name + ": the experiment is another one than before, and begins anew"
+	}
 	x.ledger = experiment.NewLedger(x.plan, weightsOf(variants), time.Now())
-	return x
+	return x, note
+}
+
+// resume is the ledger that goes on where a record ends, nil where that is of another experiment or cannot be read.
+func (x *experimenting) resume(left json.RawMessage, weights []float64) *experiment.Ledger {
+	var record ExperimentRecord
+	if err := json.Unmarshal(left, &record); err != nil || record.Terms != x.terms {
+		return nil
+	}
+	return experiment.Restore(x.plan, record.Record, weights, time.Now())
+}
+
+// termsOf are what an experiment is about, in a line: figures that were counted by other terms are no figures of it. They
+// are written out one by one, so that a newer weir with more keys goes on with what an older one counted.
+func termsOf(c *config.Route, p *experiment.Plan) string {
+	var b strings.Builder
+	a, e := c.Affinity, c.Experiment
+	fmt.Fprintf(&b, "units %q %q %q %q; arms %q against %q; layer %q %v to %v; held out %v; forced %q; alpha %v, expect %d",
+		a.Source, a.Name, a.Fallback, a.Salt, p.Arms, p.Arms[p.Control], p.Layer.Name, p.Layer.From, p.Layer.To, e.HoldOut, e.Force, e.Alpha, e.Expect)
+	for _, o := range e.Outcomes {
+		fmt.Fprintf(&b, "; %q %s %q %s %v", o.Name, o.From, o.Path, o.Goal, o.Window)
+	}
+	if l := e.Allocation; l != nil {
+		fmt.Fprintf(&b, "; from %v to %v after %d each %v", l.Floor, l.Cap, l.MinUnits, l.Interval)
+	}
+	return b.String()
 }
 
 func planOf(c *config.Route, variants []balancer.Variant) *experiment.Plan {
@@ -89,37 +129,45 @@ func (t *table) follow(now time.Time) {
 
 // participation is what a request has to do with its route's experiment.
 type participation struct {
-	of      *experimenting // nil: nothing that is to be measured
-	unit    uint64
-	arm     int
-	reason  experiment.Reason
-	decided bool
+	of     *experimenting // nil: nothing that is to be measured
+	unit   uint64
+	arm    int
+	reason experiment.Reason
+	met    bool // counted, however often the variant is chosen again
 }
 
 // steer decides whether the request takes part, and returns the variant that it gets where that is not the split's to say.
 // subject is who asks; empty where nobody knows.
 func (x *experimenting) steer(r *request, subject []byte) (variant int, ok bool) {
-	take := &r.part
-	*take = excluded(experiment.ReasonFallback)
+	reason, variant, ok := x.enrol(r, subject)
+	if take := &r.part; !take.met {
+		take.reason = reason
+		if reason == experiment.ReasonHash {
+			take.unit = x.plan.Unit(subject)
+		}
+	}
+	return variant, ok
+}
+
+// enrol says why the request takes part or does not. A tester gets even an arm of weight 0, which is how one is tried that
+// nobody else gets yet; who is left out does not: a control that was switched off is off for them, too.
+func (x *experimenting) enrol(r *request, subject []byte) (reason experiment.Reason, variant int, ok bool) {
 	if f := x.cfg.Force; f != "" {
 		if name := lookup(r.raw, f); len(name) > 0 {
 			if i := slices.Index(x.plan.Arms, string(name)); i >= 0 && r.route.usable(i) {
-				*take = excluded(experiment.ReasonForced)
-				return i, true
+				return experiment.ReasonForced, i, true
 			}
 		}
 	}
 	if len(subject) == 0 {
-		return 0, false
+		return experiment.ReasonFallback, 0, false
 	}
-	if take.reason = x.plan.Enrol(subject); take.reason != experiment.ReasonHash {
-		return x.plan.Control, r.route.usable(x.plan.Control)
+	if reason = x.plan.Enrol(subject); reason != experiment.ReasonHash {
+		control := x.plan.Control
+		return reason, control, r.route.split.Variants()[control].Weight > 0 && r.route.usable(control)
 	}
-	take.unit = x.plan.Unit(subject)
-	return 0, false
+	return reason, 0, false
 }
-
-func excluded(why experiment.Reason) participation { return participation{reason: why, decided: true} }
 
 // usable reports whether a variant has an endpoint that takes requests.
 func (r *route) usable(variant int) bool { return r.split.Variants()[variant].Pool.Usable() }
@@ -127,10 +175,10 @@ func (r *route) usable(variant int) bool { return r.split.Variants()[variant].Po
 // meet notes that the request's unit meets its arm; intended is the one that its hash stands for.
 func (x *experimenting) meet(r *request, intended, chosen int) {
 	take := &r.part
-	if !take.decided {
-		return // it was, by a choice before
+	if take.met {
+		return
 	}
-	take.decided = false
+	take.met = true
 	if take.reason == experiment.ReasonHash && intended != chosen {
 		take.reason = experiment.ReasonSpill
 	}
@@ -252,8 +300,7 @@ func (p *Proxy) AllocateArms(route string) (weights map[string]float64, every ti
 
 // ExperimentRecord is what survives a restart of a route's experiment.
 type ExperimentRecord struct {
-	Arms     []string `json:"arms"`
-	Outcomes []string `json:"outcomes"`
+	Terms string `json:"terms"` // of whose figures these are
 	experiment.Record
 }
 
@@ -262,29 +309,8 @@ func (p *Proxy) ExperimentRecords() map[string]ExperimentRecord {
 	all := map[string]ExperimentRecord{}
 	for _, r := range p.table.Load().routes {
 		if x := r.experiment; x != nil {
-			all[r.cfg.Name] = ExperimentRecord{x.plan.Arms, x.plan.OutcomeNames(), x.ledger.Save()}
+			all[r.cfg.Name] = ExperimentRecord{x.terms, x.ledger.Save()}
 		}
 	}
 	return all
-}
-
-// ResumeExperiment goes on with a route's experiment where a record has it, and reports whether it is one of the same arms
-// and outcomes. It is called before the first request.
-func (p *Proxy) ResumeExperiment(route string, record ExperimentRecord) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r := p.table.Load().route(route)
-	if r == nil || r.experiment == nil {
-		return false
-	}
-	x := r.experiment
-	if !slices.Equal(record.Arms, x.plan.Arms) || !slices.Equal(record.Outcomes, x.plan.OutcomeNames()) {
-		return false
-	}
-	ledger := experiment.Restore(x.plan, record.Record, weightsOf(r.split.Variants()), time.Now())
-	if ledger == nil {
-		return false
-	}
-	x.ledger = ledger
-	return true
 }

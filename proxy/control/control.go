@@ -181,9 +181,7 @@ func (c *Controller) Apply(cfg *config.Config, cause proxy.Cause) (generation ui
 	if err == nil {
 		c.resumeRamps()
 		c.resumeRollouts()
-		if !c.applied.Swap(true) {
-			c.resumeExperiments()
-		}
+		c.applied.Store(true)
 	}
 	return generation, changes, err
 }

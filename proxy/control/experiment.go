@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"net/http"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,7 +41,8 @@ func (c *Controller) keepExperiments() {
 	}
 }
 
-// allocate gives the arms of a route the weights that its experiment asks for, where it does, and nobody else has a say.
+// allocate gives the arms of a route the weights that its experiment asks for, where it does, and nobody else has a say: no
+// rollout or ramp is under way, and every arm has a weight.
 func (c *Controller) allocate(route string, now time.Time, allocated map[string]time.Time) {
 	weights, every, ok := c.proxy.AllocateArms(route)
 	if !ok || now.Sub(allocated[route]) < every {
@@ -58,6 +58,9 @@ func (c *Controller) allocate(route string, now time.Time, allocated map[string]
 	allocated[route] = now
 	most := 0.0
 	for _, w := range inPercent(before) {
+		if w.Weight == 0 {
+			return // somebody, or a rollout that was aborted, has taken the arm off the users
+		}
 		most = max(most, math.Abs(w.Weight-weights[w.Pool]))
 	}
 	if most < leastShift {
@@ -74,10 +77,10 @@ func (c *Controller) allocate(route string, now time.Time, allocated map[string]
 
 // saveExperiments saves what experiments have counted, while changes may be made.
 func (c *Controller) saveExperiments() {
-	records := c.proxy.ExperimentRecords()
-	if len(records) == 0 {
-		return
+	if !c.applied.Load() {
+		return // nobody has gone on with what is saved
 	}
+	records := c.proxy.ExperimentRecords()
 	c.disk.Lock()
 	defer c.disk.Unlock()
 	if c.frozen.Load() != nil {
@@ -87,14 +90,19 @@ func (c *Controller) saveExperiments() {
 	c.mu.Lock()
 	doc := *c.doc
 	doc.Routes = maps.Clone(c.doc.Routes)
-	for name, record := range records {
-		text, err := json.Marshal(record)
-		saved, ok := doc.Routes[name]
-		if err != nil || !ok || string(saved.Experiment) == string(text) {
-			continue
+	for name, saved := range doc.Routes {
+		var text []byte // of a route without an experiment, which must not go on some day
+		if record, ok := records[name]; ok {
+			var err error
+			if text, err = json.Marshal(record); err != nil {
+				c.log.Error("what an experiment has counted cannot be saved", zap.String("route", name), zap.Error(err))
+				continue
+			}
 		}
-		saved.Experiment, changed = text, true
-		doc.Routes[name] = saved
+		if string(saved.Experiment) != string(text) {
+			saved.Experiment, changed = text, true
+			doc.Routes[name] = saved
+		}
 	}
 	if changed {
 		c.doc = &doc
@@ -102,27 +110,6 @@ func (c *Controller) saveExperiments() {
 	c.mu.Unlock()
 	if changed {
 		c.save()
-	}
-}
-
-// resumeExperiments goes on with experiments that a restart interrupted.
-func (c *Controller) resumeExperiments() {
-	c.mu.Lock()
-	doc := c.doc
-	c.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(doc.Routes)) {
-		text := doc.Routes[name].Experiment
-		if len(text) == 0 {
-			continue
-		}
-		var record proxy.ExperimentRecord
-		if err := json.Unmarshal(text, &record); err != nil {
-			c.log.Error("what an experiment of the last run has counted cannot be read; it begins anew", zap.String("route", name), zap.Error(err))
-			continue
-		}
-		if !c.proxy.ResumeExperiment(name, record) {
-			c.log.Info("the experiment of the last run has other arms or outcomes, or is gone; what it counted is dropped", zap.String("route", name))
-		}
 	}
 }
 
