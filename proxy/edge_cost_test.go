@@ -153,10 +153,13 @@ func TestEdgeRateLimitWithPatience(t *testing.T) {
 	began := time.Now()
 	got := make([]int, 20)
 	var wg sync.WaitGroup
+	waiting := func() float64 { return sum(r.metrics(t), "weir_rate_limit_delayed_total") }
 	for n := range got {
-		cl := r.dial(t)
+		cl, before := r.dial(t), waiting()
+		answered := make(chan struct{})
 		cl.send(fmt.Sprintf("GET /%02d HTTP/1.1\r\nHost: h\r\n\r\n", n))
 		wg.Go(func() {
+			defer close(answered)
 			m, _, err := cl.readResponse("GET")
 			if err != nil {
 				t.Error(err)
@@ -164,7 +167,14 @@ func TestEdgeRateLimitWithPatience(t *testing.T) {
 			}
 			got[n] = m.status()
 		})
-		time.Sleep(2 * time.Millisecond) // so that they come in this order
+		eventually(t, "that it waits, or has its answer", func() bool { // so that they come in this order
+			select {
+			case <-answered:
+				return true
+			default:
+				return waiting() > before
+			}
+		})
 	}
 	wg.Wait()
 	took := time.Since(began)
