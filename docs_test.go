@@ -70,6 +70,7 @@ var around = map[string]string{
 	"# in a route": "pools: {blue: {endpoints: [\"127.0.0.1:8001\"]}, green: {endpoints: [\"127.0.0.1:8002\"]}, shadow: {endpoints: [\"127.0.0.1:8003\"]}}\n" +
 		"routes:\n  - name: predict\n    split: {blue: 90, green: 10}\n%s",
 	"# in a pool":  "routes: [{name: predict, split: {blue: 1}}]\npools:\n  blue:\n    endpoints: [\"127.0.0.1:8001\"]\n%s",
+	"# a file":     "%s",
 	"# at the top": "pools: {blue: {endpoints: [\"127.0.0.1:8001\"]}}\n%s",
 }
 
@@ -98,7 +99,7 @@ func blocksLoad(t *testing.T, page string, least int) {
 			continue
 		}
 		indented := m[1]
-		if place != "# at the top" {
+		if place != "# at the top" && place != "# a file" {
 			indented = regexp.MustCompile(`(?m)^`).ReplaceAllString(m[1], "    ")
 		} else if !strings.Contains(m[1], "routes:") {
 			indented += "routes: [{name: predict, split: {blue: 1}}]\n"

@@ -28,7 +28,7 @@ func deriveDefaults(r *report, c *Config) {
 		if a := route.Affinity; a != nil && a.Salt == "" {
 			a.Salt = route.Name
 		}
-		if o := route.Rollout; o != nil && len(o.Steps) == 0 {
+		if o := route.Rollout; o != nil && len(o.Steps) == 0 && o.Strategy != StrategyAuto {
 			o.Steps = o.steps()
 		}
 		if route.Retry.Attempts == 1 {

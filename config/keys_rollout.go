@@ -9,15 +9,17 @@ import (
 
 func rolloutShape() shape[*Rollout] {
 	return optional[Rollout]{fresh: DefaultRollout, inner: object[Rollout]{fields: []field[Rollout]{
-		key("strategy", choiceShape("strategy", []string{StrategyCanary, StrategyBlueGreen}), func(o *Rollout) *string { return &o.Strategy },
-			"How it proceeds: canary gives the new version a part of the route's requests in steps; blue_green all of them at once, and takes them back where that goes wrong."),
+		key("strategy", choiceShape("strategy", []string{StrategyCanary, StrategyBlueGreen, StrategyAuto}), func(o *Rollout) *string { return &o.Strategy },
+			"How it proceeds: canary gives the new version a part of the route's requests in steps; blue_green all of them at once, and takes them back where that goes wrong; auto more while it passes its analysis and less when it fails."),
 		key("steps", list[RolloutStep]{noun: "step", least: 1, most: 100, optional: true, fresh: DefaultRolloutStep, elem: object[RolloutStep]{fields: []field[RolloutStep]{
 			key("weight", percentShape(), func(s *RolloutStep) *float64 { return &s.Weight },
 				"The percentage of the route's requests that the new version gets.").must(),
 			key("hold", pauseShape(maxHold), func(s *RolloutStep) *time.Duration { return &s.Hold },
 				"How long at least. It takes longer where the analysis has not come to a verdict."),
 		}}}, func(o *Rollout) *[]RolloutStep { return &o.Steps },
-			"The steps, with weights that grow up to 100. Default: 10, 30 for 5m each, 50, 70 for 10m each and 100 for 5m; of blue_green 100 for 5m."),
+			"The steps, with weights that grow up to 100. Default: 10, 30 for 5m each, 50, 70 for 10m each and 100 for 5m; of blue_green 100 for 5m; of auto what follows from auto."),
+		key("auto", autoShape(), func(o *Rollout) *Auto { return &o.Auto },
+			"The weights of the strategy auto."),
 		key("checks", checksShape(), func(o *Rollout) *RolloutChecks { return &o.Checks },
 			"What the new version has to get through before it gets traffic. All its endpoints have to be healthy, whatever this says."),
 		key("analysis", analysisShape(), func(o *Rollout) **Analysis { return &o.Analysis },
@@ -38,6 +40,23 @@ func rolloutShape() shape[*Rollout] {
 
 // maxHold bounds a step.
 const maxHold = 30 * 24 * time.Hour
+
+func autoShape() shape[Auto] {
+	return object[Auto]{fields: []field[Auto]{
+		key("min", percentShape(), func(a *Auto) *float64 { return &a.Min },
+			"The percentage of the requests below which a version that fails does not go."),
+		key("max", percentShape(), func(a *Auto) *float64 { return &a.Max },
+			"The percentage at which the rollout has succeeded."),
+		key("step", percentShape(), func(a *Auto) *float64 { return &a.Step },
+			"How much more it gets when it has passed, and less when it has failed."),
+		key("hold", pauseShape(maxHold), func(a *Auto) *time.Duration { return &a.Hold },
+			"How long each weight holds at least before there is more."),
+		key("at_min", choiceShape("word", []string{AtMinAbort, AtMinHold}), func(a *Auto) *string { return &a.AtMin },
+			"What comes of a version that fails where less would be below min: abort, or hold, which pauses the rollout at min."),
+		key("keep", boolShape(), func(a *Auto) *bool { return &a.Keep },
+			"Whether it goes on being judged at max, each hold by evidence of its own, instead of having succeeded."),
+	}}
+}
 
 func checksShape() shape[RolloutChecks] {
 	return object[RolloutChecks]{fields: []field[RolloutChecks]{
@@ -85,6 +104,14 @@ func analysisShape() shape[*Analysis] {
 				"How much larger it may be than that of the old version."),
 		}}}, func(a *Analysis) **LatencyAnalysis { return &a.Latency },
 			"Compares a quantile of the latencies of both versions. Absent: it is not judged."),
+		key("prometheus", prometheusShape(), func(a *Analysis) *[]PrometheusAnalysis { return &a.Prometheus },
+			"Holds results of PromQL to bounds. Absent: none are asked for."),
+		key("agreement", agreementShape(), func(a *Analysis) **AgreementAnalysis { return &a.Agreement },
+			"Holds to a bound how many answers of the new version agree with those of the old, by the route's mirror, which has to go to the new version's pool and to compare. Absent: it is not judged."),
+		key("drift", driftShape(), func(a *Analysis) **DriftAnalysis { return &a.Drift },
+			"Holds to a bound how far the scores of both versions are apart, as every weir-backend tells those of its window. Absent: it is not judged."),
+		key("gpu", gpuShape(), func(a *Analysis) **GPUAnalysis { return &a.GPU },
+			"Holds to bounds what the new version's endpoints report of their load, as load of its pool reads it. Absent: it is not judged."),
 		key("alpha", alphaShape(), func(a *Analysis) *float64 { return &a.Alpha },
 			"The probability with which a rollout of a version that is no worse may be failed, over all checks and however often they look."),
 		key("min_requests", countShape(0), func(a *Analysis) *int { return &a.MinRequests },

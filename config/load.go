@@ -272,6 +272,11 @@ func rolloutPaths(o *Rollout) (paths []*string) {
 			paths = append(paths, &m.TokenFile)
 		}
 	}
+	if o.Analysis != nil {
+		for i := range o.Analysis.Prometheus {
+			paths = append(paths, &o.Analysis.Prometheus[i].TokenFile)
+		}
+	}
 	return paths
 }
 

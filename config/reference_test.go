@@ -72,7 +72,15 @@ routes:
           - command: [/etc/weir/release.sh, --strict]
           - mlflow: {url: "http://mlflow.example.com:5000", model: digits, alias: challenger}
           - mlflow: {url: "http://mlflow.example.com:5000", model: digits, version: 12, metrics: {accuracy: ">= 0.9"}, set_alias: champion, set_stage: Production, token_file: mlflow.token}
-      analysis: {error_rate: {tolerate: 1%}, slo: {latency: 50ms}, latency: {}}
+      analysis:
+        error_rate: {tolerate: 1%}
+        slo: {latency: 50ms}
+        latency: {}
+        prometheus:
+          - {name: refunds, url: "http://prometheus.example.com:9090", query: 'sum(rate(refunds_total{version="2"}[1m]))', max: 0.5, min: 0, token_file: prometheus.token}
+        agreement: {min: 99%}
+        drift: {max_psi: 0.2, max_ks: 0.15, model: digits}
+        gpu: {max_utilization: 90%, max_memory: 95%}
       notify: "https://hooks.example.com/weir"
     allow: [10.0.0.0/8]
     deny: [10.1.0.0/16, 10.2.0.1]

@@ -6,6 +6,13 @@ import "time"
 const (
 	StrategyCanary    = "canary"     // a part of the traffic in steps
 	StrategyBlueGreen = "blue_green" // all of it at once, after checks
+	StrategyAuto      = "auto"       // more of it while the version passes, less when it fails
+)
+
+// What becomes of a rollout by the strategy auto whose version fails at its least weight.
+const (
+	AtMinAbort = "abort"
+	AtMinHold  = "hold"
 )
 
 // What becomes of a step whose analysis stays inconclusive for longer than MaxWait.
@@ -20,6 +27,8 @@ type Rollout struct {
 	Strategy string
 	// Steps in order; the last has weight 100. Empty in the file: those of the strategy.
 	Steps []RolloutStep
+	// Auto are the bounds of the strategy auto, which has no Steps of its own.
+	Auto Auto
 	// Checks come before the first step.
 	Checks RolloutChecks
 	// Analysis is nil where nothing is judged: a step is over with its hold.
@@ -35,6 +44,26 @@ type RolloutStep struct {
 	Weight float64
 	Hold   time.Duration
 }
+
+// Auto bounds the weights that the new version has, and says how they move.
+type Auto struct {
+	Min, Max, Step float64 // in percent
+	Hold           time.Duration
+	AtMin          string // one of the words above
+	Keep           bool   // at Max it goes on being judged
+}
+
+// steps are Min (0 included, at which it gets no requests), those between, and Max.
+func (a Auto) steps() []RolloutStep {
+	var steps []RolloutStep
+	for w := a.Min; w < a.Max; w += a.Step {
+		steps = append(steps, RolloutStep{w, a.Hold})
+	}
+	return append(steps, RolloutStep{a.Max, a.Hold})
+}
+
+// DefaultAuto goes from nothing to all in tenths.
+func DefaultAuto() Auto { return Auto{Max: 100, Step: 10, Hold: time.Minute, AtMin: AtMinAbort} }
 
 // RolloutChecks are what the new version has to get through before it gets traffic.
 type RolloutChecks struct {
@@ -59,10 +88,15 @@ type RolloutRequest struct {
 
 // Analysis judges a step. Ratios are of the new version to the old.
 type Analysis struct {
-	Interval    time.Duration
-	ErrorRate   *RateAnalysis    // nil: errors are not judged
-	SLO         *SLOAnalysis     // nil: there is none
-	Latency     *LatencyAnalysis // nil: latency is not compared
+	Interval  time.Duration
+	ErrorRate *RateAnalysis    // nil: errors are not judged
+	SLO       *SLOAnalysis     // nil: there is none
+	Latency   *LatencyAnalysis // nil: latency is not compared
+	// Those below hold figures from elsewhere to bounds; they are no tests, and take no share of Alpha.
+	Prometheus  []PrometheusAnalysis
+	Agreement   *AgreementAnalysis // nil: answers are not compared
+	Drift       *DriftAnalysis     // nil: scores are not compared
+	GPU         *GPUAnalysis       // nil: what endpoints report does not matter
 	Alpha       float64
 	MinRequests int
 	// Inconclusive is one of the words above, after MaxWait; 0: never.
@@ -102,8 +136,11 @@ func BlueGreenSteps() []RolloutStep { return []RolloutStep{{100, 5 * time.Minute
 
 // steps are those of the strategy, where the file has none.
 func (o *Rollout) steps() []RolloutStep {
-	if o.Strategy == StrategyBlueGreen {
+	switch o.Strategy {
+	case StrategyBlueGreen:
 		return BlueGreenSteps()
+	case StrategyAuto:
+		return o.Auto.steps()
 	}
 	return CanarySteps()
 }
@@ -128,7 +165,7 @@ func (r *Route) Proceed(strategy string) Rollout {
 func DefaultRollout() Rollout {
 	analysis, trip := StandardAnalysis(), DefaultTripwire()
 	return Rollout{
-		Strategy: StrategyCanary, Checks: RolloutChecks{Timeout: 5 * time.Minute}, Analysis: &analysis, Tripwire: &trip,
+		Strategy: StrategyCanary, Auto: DefaultAuto(), Checks: RolloutChecks{Timeout: 5 * time.Minute}, Analysis: &analysis, Tripwire: &trip,
 	}
 }
 

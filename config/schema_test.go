@@ -122,7 +122,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"merge_key.yaml",
 		"outlier_between.yaml",
 		"own_listener.yaml",
-		"retry_between.yaml", "rollout_between.yaml",
+		"retry_between.yaml", "rollout_auto_between.yaml", "rollout_between.yaml", "rollout_thresholds_between.yaml",
 		"route_body.yaml",
 		"sockets_between.yaml", "state_over_others.yaml",
 		"trusted_proxies.yaml",

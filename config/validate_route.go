@@ -18,6 +18,7 @@ func validateAround(r *report, route *Route, at string, pools poolNames) {
 	validateHedge(r, route, at)
 	validateRollout(r, route.Rollout, at+".rollout")
 	validateExperiment(r, route, at+".experiment")
+	validateAgreement(r, route, at)
 	validateMirror(r, route, at+".mirror", pools)
 	validateRewrite(r, route.Rewrite, at+".rewrite")
 	validateAuth(r, route.Auth, at+".auth")
@@ -150,22 +151,79 @@ func validateRollout(r *report, o *Rollout, at string) {
 	if o == nil || !r.sound(at) {
 		return
 	}
+	validateAuto(r, o, at)
+	validateSteps(r, o.Steps, at)
+	if c := o.Checks; c.WarmUp > 0 && len(c.Requests) == 0 {
+		r.fault(at+".checks.warm_up", "has no request to make; write requests, or leave it out")
+	}
+	validateAnalysis(r, o.Analysis, at+".analysis")
+}
+
+// validateSteps checks that they lead to all of the requests.
+func validateSteps(r *report, steps []RolloutStep, at string) {
+	if len(steps) == 0 {
+		return // of auto
+	}
 	before := 0.0
-	for i, s := range o.Steps {
+	for i, s := range steps {
 		if s.Weight <= before {
 			r.fault(item(at+".steps", i)+".weight", "%s is no more than what the new version has before the step, %s; write a greater one",
 				formatNumber(s.Weight), formatNumber(before))
 		}
 		before = s.Weight
 	}
-	if last := len(o.Steps) - 1; before != 100 {
-		r.fault(item(at+".steps", last)+".weight", "the last step leaves the new version at %s %%; write another of weight 100", formatNumber(before))
+	if before != 100 {
+		r.fault(item(at+".steps", len(steps)-1)+".weight", "the last step leaves the new version at %s %%; write another of weight 100", formatNumber(before))
 	}
-	if c := o.Checks; c.WarmUp > 0 && len(c.Requests) == 0 {
-		r.fault(at+".checks.warm_up", "has no request to make; write requests, or leave it out")
+}
+
+// validateAuto checks that the weights of auto lead from one to the other.
+func validateAuto(r *report, o *Rollout, at string) {
+	a := o.Auto
+	switch {
+	case o.Strategy == StrategyAuto && len(o.Steps) > 0:
+		r.fault(at+".steps", "have no effect: the weights of the strategy auto follow from auto; leave them out")
+	case a.Min >= a.Max:
+		r.fault(at+".auto.min", "%s is no less than max, %s; write less", formatNumber(a.Min), formatNumber(a.Max))
+	case a.Step < 1:
+		r.fault(at+".auto.step", "%s is too little; write at least 1", formatNumber(a.Step))
+	case a.Keep && o.Analysis == nil:
+		r.fault(at+".auto.keep", "has nothing to judge by, as analysis is off; write an analysis, or leave it out")
 	}
-	if a := o.Analysis; a != nil && a.ErrorRate == nil && a.SLO == nil && a.Latency == nil {
-		r.fault(at+".analysis", "judges nothing; write error_rate, slo or latency, or analysis: off")
+}
+
+// validateAgreement checks that there are answers to compare.
+func validateAgreement(r *report, route *Route, at string) {
+	o := route.Rollout
+	if o == nil || o.Analysis == nil || o.Analysis.Agreement == nil || !r.sound(at+".rollout") || !r.sound(at+".mirror") {
+		return
+	}
+	if route.Mirror == nil || route.Mirror.Compare == nil {
+		r.fault(at+".rollout.analysis.agreement", "has nothing to go by; write a mirror of the route to the new version's pool that compares, or leave it out")
+	}
+}
+
+// validateAnalysis checks that there is something to judge by.
+func validateAnalysis(r *report, a *Analysis, at string) {
+	switch {
+	case a == nil:
+	case a.ErrorRate == nil && a.SLO == nil && a.Latency == nil && len(a.Prometheus) == 0 && a.Agreement == nil && a.Drift == nil && a.GPU == nil:
+		r.fault(at, "judges nothing; write error_rate, slo or latency, or analysis: off")
+	case a.Drift != nil && a.Drift.MaxPSI == 0 && a.Drift.MaxKS == 0:
+		r.fault(at+".drift", "bounds nothing; write max_psi or max_ks")
+	case a.GPU != nil && a.GPU.MaxUtilization == 0 && a.GPU.MaxMemory == 0:
+		r.fault(at+".gpu", "bounds nothing; write max_utilization or max_memory")
+	default:
+		names := map[string]bool{}
+		for i, p := range a.Prometheus {
+			if names[p.Name] {
+				r.fault(item(at+".prometheus", i)+".name", "%q is the name of another query, too; write another one", clip(p.Name))
+			}
+			names[p.Name] = true
+			if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
+				r.fault(item(at+".prometheus", i)+".min", "%s is more than max, %s; nothing would do", formatNumber(*p.Min), formatNumber(*p.Max))
+			}
+		}
 	}
 }
 

@@ -62,6 +62,58 @@ func askEndpoint(ctx context.Context, e *balancer.Endpoint, q config.RolloutRequ
 	return nil
 }
 
+// Fetch gets a path of every healthy endpoint of a pool, as Ask does, and returns the bodies of the answers, up to 1 MiB
+// each. One that does not answer with 200 is an error.
+func (p *Proxy) Fetch(ctx context.Context, pool, path string) ([][]byte, error) {
+	pl := p.table.Load().pool(pool)
+	if pl == nil {
+		return nil, fmt.Errorf("pool %s is gone", pool)
+	}
+	var bodies [][]byte
+	for _, e := range pl.Endpoints() {
+		if !e.Healthy() {
+			continue
+		}
+		body, err := fetchEndpoint(ctx, e, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Address, err)
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
+
+func fetchEndpoint(ctx context.Context, e *balancer.Endpoint, path string) ([]byte, error) {
+	c, err := dialAny(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	asked := "GET " + path
+	resp, err := c.ask(asked+" HTTP/1.1\r\nHost: "+e.Host()+"\r\nUser-Agent: weir-probe\r\nAccept: application/json\r\nConnection: close\r\n\r\n", asked, config.StatusRange{Low: 200, High: 200})
+	if err != nil {
+		return nil, err
+	}
+	return readProbe(resp, asked)
+}
+
+// Peak is the greatest value of a signal among what the endpoints of a pool have reported no longer than age ago, and
+// which endpoint has it; false where none has reported it.
+func (p *Proxy) Peak(pool string, s balancer.Signal, age time.Duration) (value float64, at string, ok bool) {
+	pl := p.table.Load().pool(pool)
+	if pl == nil {
+		return 0, "", false
+	}
+	for _, e := range pl.Endpoints() {
+		for _, r := range e.Reported(time.Now()) {
+			if r.Signal == s && r.Age <= age && (!ok || r.Value > value) {
+				value, at, ok = r.Value, e.Address, true
+			}
+		}
+	}
+	return value, at, ok
+}
+
 func dialAny(ctx context.Context, e *balancer.Endpoint) (*probeConn, error) {
 	addrs := e.Addrs()
 	if len(addrs) == 0 {

@@ -79,6 +79,8 @@ func (m *mirror) copy(r *request) {
 	switch {
 	case lookup(r.raw, mirrorField) != nil:
 		l.skip(skippedMirrored)
+	case r.endpoint != nil && r.endpoint.Pool == m.cfg.Pool: // as in a rollout to the pool
+		l.skip(skippedOwn)
 	case !m.pool.Usable():
 		l.skip(skippedNoEndpoint)
 	case r.fields.length > int64(most) || len(out)-head > most:

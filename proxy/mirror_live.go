@@ -21,10 +21,11 @@ const (
 	skippedIncomplete        // the endpoint did not get all of its body
 	skippedMirrored          // it is a copy itself
 	skippedStopping          // weir is ending
+	skippedOwn               // the pool serves it: there is nothing to compare with
 	skippedReasons
 )
 
-var skippedReason = [skippedReasons]string{"no_endpoint", "busy", "overloaded", "too_large", "incomplete", "mirrored", "stopping"}
+var skippedReason = [skippedReasons]string{"no_endpoint", "busy", "overloaded", "too_large", "incomplete", "mirrored", "stopping", "own"}
 
 // Classes of answers, by side.
 const (

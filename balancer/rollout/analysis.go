@@ -40,13 +40,15 @@ type LatencyCriteria struct {
 
 // Check is what one criterion has come to.
 type Check struct {
-	Name    string  `json:"name"` // error_rate, slo, latency
+	Name    string  `json:"name"` // error_rate, slo, latency, or that of a Gauge
 	Verdict Verdict `json:"verdict"`
 	// Ratio is the estimate, of rates or of quantiles; nil while it is unknown or infinite. Between Low and High the true
 	// ratio of rates of bad requests lies, at every look, with the probability 1 - Alpha.
 	Ratio *float64 `json:"ratio"`
 	Low   *float64 `json:"low"`
 	High  *float64 `json:"high"`
+	// Value is the figure of a Gauge; nil for others, and without data.
+	Value *float64 `json:"value,omitempty"`
 	Why   string   `json:"why"` // a sentence for people
 }
 

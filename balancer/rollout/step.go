@@ -51,10 +51,12 @@ type Step struct {
 
 // Plan is how a rollout proceeds.
 type Plan struct {
-	Steps []Step `json:"steps"` // at least one, the last of weight 100
+	Steps []Step `json:"steps"` // at least one; the last is of weight 100, but with Auto
 	// Inconclusive is one of the three above. It comes after MaxWait; 0: never.
 	Inconclusive string        `json:"inconclusive"`
 	MaxWait      time.Duration `json:"max_wait_ns,omitempty"`
+	// Auto is nil where a version that fails is given up.
+	Auto *Auto `json:"auto,omitempty"`
 	// Judged is false where nothing is analysed: a step is over with its hold.
 	Judged bool `json:"judged"`
 }
@@ -106,12 +108,15 @@ const (
 	Advance Move = "advance" // the weights of the (new) step
 	Finish  Move = "finish"  // all to the new version
 	Retreat Move = "retreat" // nothing to the new version
+	Back    Move = "back"    // the weights of a step before, with evidence anew
+	Renew   Move = "renew"   // evidence anew, at the same weights
 )
 
 // Next returns the state after in, and what it asks for. An ended rollout stays as it is.
 //
-// A rollout that ends before its first step leaves the weights alone. In the order of their urgency: a disaster, an order to abort, a failed analysis, other orders, the time. A pause
-// stops the clock of its step, not the judgement: a version that fails is taken back all the same.
+// A rollout that ends before its first step leaves the weights alone. In the order of their urgency: a disaster, an order
+// to abort, a failed analysis, other orders, the time. A pause stops the clock of its step, not the judgement: a version
+// that fails is taken back all the same.
 func (p *Plan) Next(s State, in Input) (State, Move) {
 	switch {
 	case s.Phase.Ended():
@@ -121,13 +126,13 @@ func (p *Plan) Next(s State, in Input) (State, Move) {
 	case in.Command == Abort:
 		return s.end(Aborted, in.Now, said("aborted", in)), s.retreat()
 	case in.Verdict == Fail && s.Step != Unstarted:
-		return s.end(Aborted, in.Now, in.Because), Retreat
+		return p.fail(s, in)
 	case in.Command == Promote:
 		return p.advance(s, in.Now, said("promoted", in))
 	case in.Command == Pause && s.Phase != Paused:
 		return s.pause(in.Now, said("paused", in)), Stay
 	case in.Command == Resume && s.Phase == Paused:
-		return s.resume(in.Now, said("resumed", in)), Stay
+		return s.resume(in.Now, said("resumed", in)), p.chance(s)
 	}
 	switch s.Phase {
 	case Preparing:
@@ -135,7 +140,7 @@ func (p *Plan) Next(s State, in Input) (State, Move) {
 			return s.end(Aborted, in.Now, in.Refused), Stay
 		}
 		if in.Ready {
-			return p.enter(s, 0, in.Now, "the new version is ready")
+			return p.enter(s, p.first(), in.Now, "the new version is ready")
 		}
 	case Progressing:
 		return p.progress(s, in)
@@ -145,16 +150,20 @@ func (p *Plan) Next(s State, in Input) (State, Move) {
 
 // progress is what becomes of a step as time goes by.
 //
-// A step without a baseline, of weight 100, passes on what was found before it and its hold.
+// A step that has nothing to compare, of weight 100 or 0, passes on what was found before it and its hold.
 func (p *Plan) progress(s State, in Input) (State, Move) {
-	over := in.Now.Sub(s.Since) - p.Steps[s.Step].Hold
+	over, weight := in.Now.Sub(s.Since)-p.Steps[s.Step].Hold, p.Steps[s.Step].Weight
+	passed, why := in.Verdict == Pass, in.Because
+	if !passed && (!p.Judged || weight >= 100 || weight <= 0) {
+		passed, why = true, "its hold is over"
+	}
 	switch {
 	case over < 0:
 		return s, Stay
-	case in.Verdict == Pass:
-		return p.advance(s, in.Now, in.Because)
-	case !p.Judged, p.Steps[s.Step].Weight >= 100: // nothing to compare with
-		return p.advance(s, in.Now, "its hold is over")
+	case passed && p.Auto != nil && p.Auto.Keep && s.Step == len(p.Steps)-1:
+		return s.kept(in.Now)
+	case passed:
+		return p.advance(s, in.Now, why)
 	case p.MaxWait == 0 || over < p.MaxWait:
 		return s, Stay
 	}
@@ -170,6 +179,9 @@ func (p *Plan) progress(s State, in Input) (State, Move) {
 
 // advance goes to the step after s's, or to the end.
 func (p *Plan) advance(s State, now time.Time, why string) (State, Move) {
+	if s.Step == Unstarted {
+		return p.enter(s, p.first(), now, why)
+	}
 	return p.enter(s, s.Step+1, now, why)
 }
 

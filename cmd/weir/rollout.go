@@ -24,8 +24,9 @@ func (c *cli) rollout() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rollout", Short: "Move a route to another version in steps that are judged", Args: cobra.NoArgs,
 		Long: "Move a route from one version to another, as the key rollout of the route says: by a canary that gets\n" +
-			"more of the requests step by step, or at once (blue_green). Each step is judged by what both versions\n" +
-			"met at the same time; a version that is worse loses its requests again.",
+			"more of the requests step by step, at once (blue_green), or by weights that go up and down with how it\n" +
+			"does (auto). Each step is judged by what both versions met at the same time; a version that is worse\n" +
+			"loses its requests again.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usageError("want one of start, status, pause, resume, promote, abort, list")
 		},
@@ -77,8 +78,8 @@ func (c *cli) rolloutStart() *cobra.Command {
 	flags.add(cmd, true, "the route")
 	cmd.Flags().StringVar(&to, "to", "", "the new version's variant")
 	cmd.Flags().StringVar(&from, "from", "", "the old version's (default: the one with the most weight)")
-	cmd.Flags().StringVar(&strategy, "strategy", "", "canary or blue_green (default: the route's)")
-	_ = cmd.RegisterFlagCompletionFunc("strategy", cobra.FixedCompletions([]string{"canary", "blue_green"}, cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
+	cmd.Flags().StringVar(&strategy, "strategy", "", "canary, blue_green or auto (default: the route's)")
+	_ = cmd.RegisterFlagCompletionFunc("strategy", cobra.FixedCompletions([]string{"canary", "blue_green", "auto"}, cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
 	for _, name := range []string{"to", "from"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, c.completeVariant) // likewise
 	}

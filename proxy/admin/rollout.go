@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"weir/balancer/rollout"
+	"weir/config"
 	"weir/proxy/control"
 )
 
@@ -22,8 +23,10 @@ func (s *Server) startRollout(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_request", `"to" is missing: {"to":"green","reason":"…"}`)
 		return
 	}
-	if body.Strategy != "" && body.Strategy != "canary" && body.Strategy != "blue_green" {
-		writeError(w, http.StatusBadRequest, "bad_request", "unknown strategy "+quote(body.Strategy)+"; want canary or blue_green")
+	switch body.Strategy {
+	case "", config.StrategyCanary, config.StrategyBlueGreen, config.StrategyAuto:
+	default:
+		writeError(w, http.StatusBadRequest, "bad_request", "unknown strategy "+quote(body.Strategy)+"; want canary, blue_green or auto")
 		return
 	}
 	s.rollout(w, r, body.why, http.StatusCreated, func(c control.Change) (control.RolloutStatus, error) {

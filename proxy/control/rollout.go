@@ -32,8 +32,9 @@ type rolling struct {
 
 	mu       sync.Mutex
 	is       rolloutRecord
-	analysis rollout.Analysis
-	looked   time.Time // when it was judged last
+	judged   rollout.Analysis // of what was counted
+	analysis rollout.Analysis // with what was read elsewhere
+	looked   time.Time        // when it was judged last
 	trip     rollout.Trip
 	readied  error // what the checks have come to; errWaiting while they go on
 }
@@ -54,10 +55,14 @@ type rolloutRecord struct {
 	Before   []state.Weight       `json:"before"` // in percent
 	State    rollout.State        `json:"state"`
 	Evidence rollout.Evidence     `json:"evidence"`
-	By       string               `json:"by"`
-	Reason   string               `json:"reason,omitempty"`
-	Started  time.Time            `json:"started"`
-	Force    bool                 `json:"force,omitempty"`
+	Bounds   *bounds              `json:"bounds,omitempty"` // nil: no figures from elsewhere matter
+	Gauges   []rollout.Gauge      `json:"gauges,omitempty"` // parallel to the figures
+	// Stretch numbers the times over which evidence adds up, from 0.
+	Stretch int       `json:"stretch,omitempty"`
+	By      string    `json:"by"`
+	Reason  string    `json:"reason,omitempty"`
+	Started time.Time `json:"started"`
+	Force   bool      `json:"force,omitempty"`
 }
 
 // newRecord plans a rollout of a route at these weights.
@@ -67,6 +72,12 @@ func newRecord(route *config.Route, strategy, from, to string, weights []state.W
 		From: from, To: to, Strategy: c.Strategy, Checks: c.Checks, Notify: c.Notify, Before: inPercent(weights),
 		State: rollout.Begin(time.Now()), By: o.By, Reason: o.Reason, Started: time.Now(), Force: o.Force,
 		Plan: rollout.Plan{Inconclusive: config.InconclusiveHold},
+	}
+	if a := c.Auto; c.Strategy == config.StrategyAuto {
+		r.Plan.Auto = &rollout.Auto{Hold: a.AtMin == config.AtMinHold, Keep: a.Keep}
+		if a.Min == 0 {
+			r.Plan.Auto.Floor = 1
+		}
 	}
 	for _, s := range c.Steps {
 		r.Plan.Steps = append(r.Plan.Steps, rollout.Step(s))
@@ -137,7 +148,7 @@ func (r *rolloutRecord) now() []state.Weight {
 	case s.Step == rollout.Unstarted:
 		return nil
 	case s.Phase == rollout.Succeeded:
-		return r.weights(100)
+		return r.weights(r.Plan.Steps[len(r.Plan.Steps)-1].Weight)
 	case s.Phase == rollout.Aborted:
 		return r.weights(0)
 	default:
@@ -175,7 +186,9 @@ func (c *Controller) StartRollout(route string, o RolloutOptions, change Change)
 	if err := c.vacate(route, nil, change); err != nil {
 		return RolloutStatus{}, err
 	}
-	r := c.newRolling(route, newRecord(cfg, o.Strategy, from, o.To, weights, change))
+	is := newRecord(cfg, o.Strategy, from, o.To, weights, change)
+	is.Bounds = c.boundsOf(route, cfg.Proceed(o.Strategy).Analysis)
+	r := c.newRolling(route, is)
 	c.mu.Lock()
 	if other := c.rollouts[route]; other != nil && !other.over { // meanwhile
 		c.mu.Unlock()
@@ -191,6 +204,7 @@ func (c *Controller) StartRollout(route string, o RolloutOptions, change Change)
 	c.tellRollout(r, "started")
 	c.running.Go(func() { c.look(r) })
 	c.running.Go(func() { c.keepRegistry(r) })
+	c.running.Go(func() { c.keepReading(r) })
 	return r.status(), nil
 }
 
@@ -239,8 +253,14 @@ type rolloutEntry struct {
 func (c *Controller) newRolling(route string, is rolloutRecord) *rolling {
 	r := &rolling{route: route, is: is, wake: make(chan struct{}, 1), readied: errWaiting}
 	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	if is.Bounds != nil && len(is.Gauges) == 0 { // it begins
+		for _, f := range c.figures(route, is.From, is.To, is.Bounds) {
+			r.is.Gauges = append(r.is.Gauges, f.gauge)
+		}
+	}
 	if is.Criteria != nil && len(is.Evidence.Spans) > 0 {
-		r.analysis = is.Criteria.Judge(&r.is.Evidence)
+		r.judged = is.Criteria.Judge(&r.is.Evidence)
+		r.conclude()
 	}
 	shown := r.status()
 	r.shown.Store(&shown)
@@ -345,11 +365,20 @@ func (c *Controller) CommandRollout(route string, order rollout.Command, change 
 func (c *Controller) next(r *rolling, in rollout.Input) error {
 	before := r.is.State
 	after, move := r.is.Plan.Next(before, in)
-	if after == before {
+	if after == before && move == rollout.Stay {
 		return nil
 	}
 	r.is.State = after
 	switch {
+	case move == rollout.Renew:
+		c.proxy.EndTrial(r.route)
+		r.anew()
+		err := c.proxy.Try(r.route, r.is.From, r.is.To)
+		c.remember(r)
+		if after.Phase != before.Phase { // else nobody has to be told
+			c.tellRollout(r, string(after.Phase))
+		}
+		return err
 	case move == rollout.Stay && after.Phase.Ended():
 		c.ended(r)
 		return nil
@@ -389,15 +418,29 @@ func (c *Controller) move(r *rolling, move rollout.Move) error {
 	if epoch := c.proxy.Epoch(r.route); epoch != nil && r.is.Criteria != nil {
 		r.is.Evidence.Look(epoch, r.is.Criteria) // for the last time: other weights begin another
 	}
+	if move == rollout.Back {
+		r.anew()
+	}
 	c.note(r)
 	_, err := c.proxy.Update(proxy.Update{
 		Kind: state.KindRollout, Cause: proxy.Cause{By: r.is.By, Reason: r.is.From + " to " + r.is.To + ": " + r.is.State.Why},
-		Force: r.is.Force || move == rollout.Retreat, Weights: map[string]map[string]float64{r.route: byName(weights)},
+		Force: r.is.Force || move == rollout.Retreat || move == rollout.Back, Weights: map[string]map[string]float64{r.route: byName(weights)},
 	})
-	if err == nil && move == rollout.Advance {
+	if err == nil && (move == rollout.Advance || move == rollout.Back) {
 		err = c.proxy.Try(r.route, r.is.From, r.is.To)
 	}
 	return err
+}
+
+// anew has the evidence begin anew, of what is counted and of what is read. Called with r.mu held.
+func (r *rolling) anew() {
+	r.is.Evidence, r.judged, r.analysis = rollout.Evidence{}, rollout.Analysis{}, rollout.Analysis{}
+	r.is.Stretch++
+	gauges := make([]rollout.Gauge, len(r.is.Gauges))
+	for i, g := range r.is.Gauges {
+		gauges[i] = g.Anew()
+	}
+	r.is.Gauges = gauges
 }
 
 // note has the state of a rollout go to disk with the next change. Called with r.mu held.

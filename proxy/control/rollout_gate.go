@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -158,6 +159,29 @@ func bare(err error) error {
 		return u.Err
 	}
 	return err
+}
+
+// authorization is the header field for what a file holds: a bearer token, or USER:PASSWORD, which a bearer token never
+// looks like (RFC 6750). It is "" without a file.
+func authorization(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("the token: %w", err)
+	}
+	token := strings.TrimSpace(string(raw))
+	user, password, basic := strings.Cut(token, ":")
+	switch {
+	case token == "":
+		return "", fmt.Errorf("the token: %s is empty", file)
+	case basic:
+		req := http.Request{Header: http.Header{}}
+		req.SetBasicAuth(user, password)
+		return req.Header.Get("Authorization"), nil
+	}
+	return "Bearer " + token, nil
 }
 
 // askWebhook asks a URL.

@@ -125,7 +125,8 @@ func (c *Controller) judge(r *rolling, now time.Time) bool {
 	}
 	r.looked = now
 	r.is.Evidence.Look(epoch, r.is.Criteria)
-	r.analysis = r.is.Criteria.Judge(&r.is.Evidence)
+	r.judged = r.is.Criteria.Judge(&r.is.Evidence)
+	r.conclude()
 	c.remember(r)
 	return true
 }
@@ -158,10 +159,7 @@ func (c *Controller) prepare(r *rolling) {
 		r.readied = err
 	}
 	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.look()
 }
 
 // ready waits for all endpoints of a pool to be healthy, warms them up and asks what they are to be asked; it returns
@@ -249,5 +247,6 @@ func (c *Controller) goOn(r *rolling) {
 	}
 	c.tellRollout(r, "resumed after a restart")
 	r.mu.Unlock()
+	c.running.Go(func() { c.keepReading(r) })
 	c.look(r)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,27 +24,8 @@ type mlflow struct {
 
 // newMLflow reads the token, so that a new one needs no restart.
 func newMLflow(client *http.Client, base, tokenFile string) (*mlflow, error) {
-	m := &mlflow{client: client, base: strings.TrimRight(base, "/") + "/api/2.0/mlflow/"}
-	if tokenFile == "" {
-		return m, nil
-	}
-	raw, err := os.ReadFile(tokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("the token: %w", err)
-	}
-	token := strings.TrimSpace(string(raw))
-	user, password, basic := strings.Cut(token, ":") // which no bearer token has (RFC 6750)
-	switch {
-	case token == "":
-		return nil, fmt.Errorf("the token: %s is empty", tokenFile)
-	case basic:
-		req := http.Request{Header: http.Header{}}
-		req.SetBasicAuth(user, password)
-		m.auth = req.Header.Get("Authorization")
-	default:
-		m.auth = "Bearer " + token
-	}
-	return m, nil
+	auth, err := authorization(tokenFile)
+	return &mlflow{client: client, base: strings.TrimRight(base, "/") + "/api/2.0/mlflow/", auth: auth}, err
 }
 
 // mlflowError is what MLflow answers instead.

@@ -238,7 +238,11 @@ func (c *Controller) noteMove(r *rolling, i int, v registryMove) bool {
 // serves reports whether the new version is what serves: it has been rolled out, and has not lost its requests since.
 // known is false where nobody can tell, as the route or a variant is gone. Called with r.mu held.
 func (c *Controller) serves(r *rolling) (serves, known bool) {
-	if r.is.State.Phase != rollout.Succeeded {
+	plan, state := &r.is.Plan, r.is.State
+	if plan.Auto != nil && plan.Auto.Keep && !state.Phase.Ended() { // it never succeeds, and may go back
+		return state.Step == len(plan.Steps)-1, true
+	}
+	if state.Phase != rollout.Succeeded {
 		return false, true
 	}
 	weights, err := c.proxy.Weigh(r.route, nil)
