@@ -421,7 +421,7 @@ func (c *Controller) move(r *rolling, move rollout.Move) error {
 	if move == rollout.Back {
 		r.anew()
 	}
-	c.note(r)
+	c.keep(r)
 	_, err := c.proxy.Update(proxy.Update{
 		Kind: state.KindRollout, Cause: proxy.Cause{By: r.is.By, Reason: r.is.From + " to " + r.is.To + ": " + r.is.State.Why},
 		Force: r.is.Force || move == rollout.Retreat || move == rollout.Back, Weights: map[string]map[string]float64{r.route: byName(weights)},
@@ -443,10 +443,16 @@ func (r *rolling) anew() {
 	r.is.Gauges = gauges
 }
 
-// note has the state of a rollout go to disk with the next change. Called with r.mu held.
+// note shows the state of a rollout, and has it go to disk with the next change. Called with r.mu held.
 func (c *Controller) note(r *rolling) {
 	shown := r.status()
 	r.shown.Store(&shown)
+	c.keep(r)
+}
+
+// keep has the state go to disk with the next change: the weights of a step, before which nobody is shown that it has
+// begun. Called with r.mu held.
+func (c *Controller) keep(r *rolling) {
 	text, err := json.Marshal(&r.is)
 	if err != nil {
 		c.log.Error("a rollout cannot be remembered", zap.String("route", r.route), zap.Error(err))
