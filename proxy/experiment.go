@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -78,7 +79,7 @@ func (x *experimenting) resume(left json.RawMessage, weights []float64) *experim
 // are written out one by one, so that a newer weir with more keys goes on with what an older one counted.
 func termsOf(c *config.Route, p *experiment.Plan) string {
 	var b strings.Builder
-	a, e := c.Affinity, c.Experiment
+	a, e := cmp.Or(c.Affinity, &config.Affinity{}), c.Experiment // without it nobody takes part
 	fmt.Fprintf(&b, "units %q %q %q %q; arms %q against %q; layer %q %v to %v; held out %v; forced %q; alpha %v, expect %d",
 		a.Source, a.Name, a.Fallback, a.Salt, p.Arms, p.Arms[p.Control], p.Layer.Name, p.Layer.From, p.Layer.To, e.HoldOut, e.Force, e.Alpha, e.Expect)
 	for _, o := range e.Outcomes {
