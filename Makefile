@@ -40,8 +40,8 @@ build: ## bin/weir, bin/weir-backend and bin/weir-bench
 	CGO_ENABLED=1 $(BUILD) -o bin/ ./cmd/weir-backend
 
 .PHONY: run
-run: setup-run build ## the demonstration: two versions of a model behind weir, under load
-	@exec bin/weir-bench demo $(if $(DURATION),--duration $(DURATION))
+run: setup-run build ## the demonstration: two versions of a model behind weir, under load; ROLLOUT=1 rolls one out, ROLLOUT=bad two that are worse
+	@exec bin/weir-bench demo $(if $(DURATION),--duration $(DURATION)) $(if $(ROLLOUT),--rollout $(if $(filter bad,$(ROLLOUT)),bad,good))
 
 .PHONY: bench
 bench: setup build caddy ## compare with nginx, HAProxy and Caddy under every load, minutes: docs/benchmark.*, the README's tables

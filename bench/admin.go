@@ -76,6 +76,39 @@ func (a *Admin) SetWeights(ctx context.Context, route string, weights map[string
 	return &r, nil
 }
 
+// Rollout is what is shown of a rollout.
+type Rollout struct {
+	Phase  string     `json:"phase"`
+	Step   int        `json:"step"`
+	Steps  []struct{} `json:"steps"`
+	Weight float64    `json:"weight"`
+	Why    string     `json:"why"`
+}
+
+// Rollout returns the rollout of a route that is under way, or its last one.
+func (a *Admin) Rollout(ctx context.Context, route string) (*Rollout, error) {
+	var r Rollout
+	if err := a.call(ctx, http.MethodGet, "/api/v1/routes/"+url.PathEscape(route)+"/rollout", nil, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// Outcome is what became of a request, for the experiment of its route.
+type Outcome struct {
+	RequestID string  `json:"request_id"`
+	Name      string  `json:"name"`
+	Value     float64 `json:"value"`
+}
+
+// ReportOutcomes tells outcomes of requests to the experiment of a route. Those that it does not know are no error.
+func (a *Admin) ReportOutcomes(ctx context.Context, route string, outcomes []Outcome) error {
+	body := struct {
+		Outcomes []Outcome `json:"outcomes"`
+	}{outcomes}
+	return a.call(ctx, http.MethodPost, "/api/v1/routes/"+url.PathEscape(route)+"/experiment/outcomes", body, &struct{}{})
+}
+
 func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

@@ -43,9 +43,17 @@ type ExperimentOutcome struct {
 	From string // one of the sources
 	Path string // of the field, for OutcomeJSON
 	Goal string // GoalIncrease or GoalDecrease
-	// Window is how long after a request OutcomeAPI may be told.
-	Window time.Duration
+	// Window is how long after a request OutcomeAPI may be told, and Aggregate what several of a subject come to:
+	// AggregateSum or AggregateMean.
+	Window    time.Duration
+	Aggregate string
 }
+
+// What is told of several requests of a subject comes to.
+const (
+	AggregateSum  = "sum"  // and to 0 where nothing is told
+	AggregateMean = "mean" // and to nothing
+)
 
 // What is good about an outcome.
 const (
@@ -65,7 +73,7 @@ func DefaultExperiment() Experiment { return Experiment{Alpha: 0.05, Expect: 500
 
 // DefaultExperimentOutcome is one without a name and a source, which have no default.
 func DefaultExperimentOutcome() ExperimentOutcome {
-	return ExperimentOutcome{Goal: GoalIncrease, Window: 24 * time.Hour}
+	return ExperimentOutcome{Goal: GoalIncrease, Window: 24 * time.Hour, Aggregate: AggregateSum}
 }
 
 // DefaultAllocation leaves every arm a tenth.
@@ -94,11 +102,13 @@ func experimentShape() shape[*Experiment] {
 			key("name", nameShape(), func(o *ExperimentOutcome) *string { return &o.Name },
 				"What it is called.").must(),
 			key("from", outcomeSourceShape(), func(o *ExperimentOutcome) *ExperimentOutcome { return o },
-				"Where its values are: status (1, or 0 for a status from 500), latency (seconds to the end of the answer, of an event stream to its first byte), json:PATH (a number or a truth value in an answer of up to 256KiB) or api (told later through the admin API, by the id of the request; a subject of which nothing is told counts as 0).").must(),
+				"Where its values are: status (1, or 0 for a status from 500), latency (seconds to the end of the answer, of an event stream to its first byte), json:PATH (a number or a truth value in an answer of up to 256KiB) or api (told later through the admin API, by the id of the request).").must(),
 			key("goal", choiceShape("goal", []string{GoalIncrease, GoalDecrease}), func(o *ExperimentOutcome) *string { return &o.Goal },
 				"Whether more of it is better, increase, or less, decrease."),
 			key("window", durationShape(), func(o *ExperimentOutcome) *time.Duration { return &o.Window },
 				"How long after a request api may be told of it."),
+			key("aggregate", choiceShape("aggregate", []string{AggregateSum, AggregateMean}), func(o *ExperimentOutcome) *string { return &o.Aggregate },
+				"What api tells of several requests of a subject comes to: sum (0 where nothing is told, as for purchases), or mean (nothing is told: it has no value, as for labels)."),
 		}}}, func(e *Experiment) *[]ExperimentOutcome { return &e.Outcomes },
 			"What arms may differ in. The first decides; all are shown. A subject counts once, with the mean of its requests.").must(),
 		key("alpha", alphaShape(), func(e *Experiment) *float64 { return &e.Alpha },

@@ -104,7 +104,7 @@ func planOf(c *config.Route, variants []balancer.Variant) *experiment.Plan {
 		p.Layer.Name, p.Layer.From, p.Layer.To = l.Name, l.From, l.To
 	}
 	for _, o := range e.Outcomes {
-		p.Outcomes = append(p.Outcomes, experiment.Outcome{Name: o.Name, Source: o.From, Decrease: o.Goal == config.GoalDecrease, Window: o.Window})
+		p.Outcomes = append(p.Outcomes, experiment.Outcome{Name: o.Name, Source: o.From, Decrease: o.Goal == config.GoalDecrease, Window: o.Window, Sum: o.From == config.OutcomeAPI && o.Aggregate != config.AggregateMean})
 	}
 	if a := e.Allocation; a != nil {
 		p.Allocation = &experiment.Allocation{Floor: a.Floor, Cap: a.Cap, Least: uint64(a.MinUnits)}

@@ -141,7 +141,7 @@ func (l *Ledger) Expose(id uint64, requestID string, arm int, now time.Time) (fi
 		sums := s.at(l.plan, epoch, arm)
 		sums.Units++
 		for i, o := range l.plan.Outcomes {
-			if o.Source == FromAPI {
+			if o.Sum {
 				sums.Outcomes[i].N++ // 0, until something is told
 			}
 		}
@@ -185,10 +185,9 @@ func (l *Ledger) Observe(id uint64, arm, outcome int, v float64) {
 		return
 	}
 	o, sums := &u.values[outcome], &s.at(l.plan, u.epoch, u.arm).Outcomes[outcome]
-	told := l.plan.Outcomes[outcome].Source == FromAPI
 	var before float64
 	switch {
-	case told:
+	case l.plan.Outcomes[outcome].Sum:
 		before = o.sum // what is told of a unit adds up
 		o.n++
 		o.sum += v

@@ -99,7 +99,7 @@ func TestLedgerCountsUnits(t *testing.T) {
 
 // TestLedgerReports: outcomes that are told later find the unit of their request, once, and within the window.
 func TestLedgerReports(t *testing.T) {
-	p := aPlan(Outcome{Name: "bought", Source: FromAPI, Window: time.Hour})
+	p := aPlan(Outcome{Name: "bought", Source: FromAPI, Sum: true, Window: time.Hour})
 	l := NewLedger(p, []float64{1, 1}, t0)
 	l.Expose(7, "r1", 1, t0)
 	l.Expose(7, "r2", 1, t0)
@@ -127,7 +127,7 @@ func TestLedgerReports(t *testing.T) {
 
 // TestLedgerIsBounded: what is beyond the bounds is forgotten and counted, and epochs become few.
 func TestLedgerIsBounded(t *testing.T) {
-	p := aPlan(Outcome{Name: "bought", Source: FromAPI})
+	p := aPlan(Outcome{Name: "bought", Source: FromAPI, Sum: true})
 	p.Units, p.Requests = 1600, 1600
 	l := NewLedger(p, []float64{1, 1}, t0)
 	for i := range 10_000 {
@@ -188,7 +188,7 @@ func TestLedgerSurvives(t *testing.T) {
 
 // TestLedgerAtOnce has many goroutines at it, for the race detector, and loses nothing.
 func TestLedgerAtOnce(t *testing.T) {
-	p := aPlan(Outcome{Name: "success", Source: FromStatus}, Outcome{Name: "bought", Source: FromAPI})
+	p := aPlan(Outcome{Name: "success", Source: FromStatus}, Outcome{Name: "bought", Source: FromAPI, Sum: true})
 	l := NewLedger(p, []float64{1, 1}, t0)
 	const each, many = 500, 8
 	var all sync.WaitGroup

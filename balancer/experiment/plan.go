@@ -46,7 +46,7 @@ const (
 	FromStatus  = "status"  // 1, and 0 for a request that failed
 	FromLatency = "latency" // seconds
 	FromJSON    = "json"    // a number or a truth value in the answer
-	FromAPI     = "api"     // told later, by the request's id; a unit of which nothing is told counts as 0
+	FromAPI     = "api"     // told later, by the request's id
 )
 
 // Outcome is something that arms may differ in.
@@ -54,6 +54,8 @@ type Outcome struct {
 	Name     string
 	Source   string // one of those above
 	Decrease bool   // less is better
+	// Sum: what is told of a unit adds up, from 0, instead of being its mean. Only FromAPI.
+	Sum bool
 	// Window is how long after a request its outcome may be told; 0: as long as it is remembered.
 	Window time.Duration
 }

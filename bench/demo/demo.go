@@ -27,6 +27,9 @@ type Options struct {
 	Duration time.Duration
 	// Tour shifts the weights on the way; otherwise that is left to the user.
 	Tour bool
+	// Rollout, where not "", is RolloutGood or RolloutBad: a version is rolled out instead of a tour, and the demonstration
+	// ends with that.
+	Rollout string
 	// Port and AdminPort are taken by weir when they are free, else it gets others.
 	Port, AdminPort int
 
@@ -120,6 +123,19 @@ func (o *Options) load() ([]*pool, []bench.Image, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("models: %w", err)
 	}
+	switch o.Rollout {
+	case RolloutGood:
+		return []*pool{{Name: "blue", Weight: 100, model: blue, processes: 2}, {Name: "green", model: green, processes: 2}}, images, nil
+	case RolloutBad:
+		bad, err := readModel(filepath.Join(o.Models, badModel))
+		if err != nil {
+			return nil, nil, fmt.Errorf("models: %w", err)
+		}
+		return []*pool{
+			{Name: "blue", Weight: 100, model: blue, processes: 2}, {Name: "green", model: bad, processes: 2},
+			{Name: "slow", model: green, processes: 1, slowness: slowness},
+		}, images, nil
+	}
 	return []*pool{
 		{Name: "blue", Weight: 90, model: blue, processes: 2},
 		{Name: "green", Weight: 10, model: green, processes: 1},
@@ -136,17 +152,28 @@ func (o *Options) show(ctx context.Context, s *stack, images []bench.Image) erro
 	if err != nil {
 		return err
 	}
-	attack, err := bench.NewAttack(bench.Options{Address: target.Address(), Target: target, Pacer: pacer, Duration: o.Duration})
+	attacked := bench.Target(target)
+	var answers *labelled
+	if o.Rollout != "" {
+		answers = &labelled{Infer: target}
+		attacked = answers
+	}
+	attack, err := bench.NewAttack(bench.Options{Address: target.Address(), Target: attacked, Pacer: pacer, Duration: o.Duration})
 	if err != nil {
 		return err
 	}
 	l := newLive(o, s, attack)
-	if err := l.run(ctx); err != nil {
+	if answers != nil {
+		err = l.rollOut(ctx, answers)
+	} else {
+		err = l.run(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	summary, problems := l.verdict()
 	fmt.Fprint(o.Out, summary)
-	if len(problems) > 0 && o.Duration > 0 {
+	if len(problems) > 0 && (o.Duration > 0 || o.Rollout != "") {
 		return fmt.Errorf("%w:\n  %s", ErrVerdict, strings.Join(problems, "\n  "))
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"weir/bench"
@@ -43,6 +44,7 @@ type live struct {
 	notices  []string
 	problems []string
 	gone     *process.Process // a backend whose end has been noticed
+	told     chan string      // notices of the rollouts; nil without
 }
 
 // slice is what came in during one tick.
@@ -94,6 +96,8 @@ func (s *live) run(ctx context.Context) error {
 			if s.Terminal || ticks%linesEvery == 0 {
 				s.screen.show(s.view())
 			}
+		case text := <-s.told:
+			s.notice(text)
 		case <-s.stack.weir.Done():
 			stop()
 			<-finished
@@ -109,6 +113,31 @@ func (s *live) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// rollOut is run with rollouts instead of a tour. It ends with them.
+func (s *live) rollOut(ctx context.Context, answers *labelled) error {
+	load, end := context.WithCancel(ctx)
+	defer end()
+	admin := bench.NewAdmin(s.stack.admin)
+	s.told = make(chan string)
+	told := &story{o: s.Options, stack: s.stack, admin: admin, told: s.told, end: end}
+	var problems []string
+	var beside sync.WaitGroup
+	beside.Go(func() { problems = told.run(load) })
+	var reported error
+	beside.Go(func() {
+		if reported = answers.report(load, admin); reported != nil {
+			end()
+		}
+	})
+	err := s.run(load)
+	end()
+	beside.Wait()
+	for _, p := range problems {
+		s.problem(p)
+	}
+	return errors.Join(err, reported)
 }
 
 // take takes in what happened during a tick.

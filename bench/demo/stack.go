@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	_ "embed" // weir.yaml
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,6 +34,7 @@ type pool struct {
 	Endpoints []string
 	model     model
 	processes int
+	slowness  time.Duration // that answers of its pods take longer
 }
 
 // Version is what weir.yaml says of the pool.
@@ -47,15 +49,17 @@ type stack struct {
 	address string // weir's
 	admin   string // its admin API's
 	usual   bool   // the admin API is where commands look for it
+	rolls   bool   // versions out, and so measures them
+	slowed  []func() error
 }
 
 // startStack starts the backends and weir, and waits until they are ready. say is told what
 // goes on. When it fails nothing is left running.
 func startStack(ctx context.Context, o *Options, dir string, pools []*pool, say func(string)) (_ *stack, err error) {
-	s := &stack{group: process.NewGroup(dir), dir: dir, pools: pools}
+	s := &stack{group: process.NewGroup(dir), dir: dir, pools: pools, rolls: o.Rollout != ""}
 	defer func() {
 		if err != nil {
-			_ = s.group.Stop(stopGrace) // the first error is the one to tell
+			_ = s.stop() // the first error is the one to tell
 		}
 	}()
 	for _, p := range pools {
@@ -96,6 +100,12 @@ func (s *stack) startBackend(ctx context.Context, programs string, p *pool, name
 		address = "127.0.0.1:" + port
 		return process.Answers("http://" + address + readyPath)(ctx)
 	})
+	if err == nil && p.slowness > 0 {
+		var stop func() error
+		if address, stop, err = slow(address, p.slowness); err == nil {
+			s.slowed = append(s.slowed, stop)
+		}
+	}
 	p.Endpoints = append(p.Endpoints, address)
 	return err
 }
@@ -148,7 +158,8 @@ func (s *stack) writeConfig(admin string) error {
 	err = t.Execute(&b, struct {
 		Address, Admin, Probe string
 		Pools                 []*pool
-	}{s.address, admin, readyPath, s.pools})
+		Rolls                 bool
+	}{s.address, admin, readyPath, s.pools, s.rolls})
 	if err != nil {
 		return err
 	}
@@ -156,7 +167,13 @@ func (s *stack) writeConfig(admin string) error {
 }
 
 // stop ends weir, then the backends.
-func (s *stack) stop() error { return s.group.Stop(stopGrace) }
+func (s *stack) stop() error {
+	err := s.group.Stop(stopGrace)
+	for _, stop := range s.slowed {
+		err = errors.Join(err, stop())
+	}
+	return err
+}
 
 func plural(n int, one, many string) string {
 	if n == 1 {

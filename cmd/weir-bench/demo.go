@@ -27,9 +27,21 @@ weir-backend are taken from the folder that holds weir-bench.
 
 With --duration it shifts the weights on the way, ends by itself with a summary, and exits
 with 1 when a request failed, a user changed variant, or a share or an accuracy is not what
-it should be. Nothing is left running, however it ends.`,
+it should be. Nothing is left running, however it ends.
+
+With --rollout good a better model is rolled out by weir rollout, judged by errors, latency and
+whether its answers are right, and promoted; with bad one that is right less often and one that
+is slow are taken back. It ends with that, and exits with 1 when it comes otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Rollout != "" { // small differences take many users
+				if !cmd.Flags().Changed("rate") {
+					o.Rate = 400
+				}
+				if !cmd.Flags().Changed("users") {
+					o.Users = 50_000
+				}
+			}
 			return runDemo(cmd.Context(), o, cmd.OutOrStdout())
 		},
 	}
@@ -39,6 +51,7 @@ it should be. Nothing is left running, however it ends.`,
 	f.IntVar(&o.Users, "users", demoUsers, "users the requests come from")
 	f.Uint64Var(&o.Seed, "seed", 1, "same seed, same schedule, users and images")
 	f.DurationVar(&o.Duration, "duration", 0, "end after so long, with a verdict (default: run until Ctrl-C)")
+	f.StringVar(&o.Rollout, "rollout", "", "roll a version out instead: good, which has to be promoted, or bad, two that have to be taken back")
 	f.BoolVar(&o.Tour, "tour", false, "shift the weights on the way (always with --duration, and without a terminal)")
 	return cmd
 }
@@ -47,6 +60,8 @@ func runDemo(ctx context.Context, o demo.Options, out io.Writer) error {
 	switch {
 	case o.Duration < 0:
 		return errors.New("--duration must not be negative")
+	case o.Rollout != "" && o.Rollout != demo.RolloutGood && o.Rollout != demo.RolloutBad:
+		return errors.New("--rollout must be good or bad")
 	case o.Users < 1:
 		return errors.New("--users must be at least 1")
 	}
@@ -62,7 +77,7 @@ func runDemo(ctx context.Context, o demo.Options, out io.Writer) error {
 		o.Width, o.Terminal = terminal(f)
 	}
 	o.Color = o.Terminal && os.Getenv("NO_COLOR") == ""
-	o.Tour = o.Tour || o.Duration > 0 || !o.Terminal
+	o.Tour = o.Rollout == "" && (o.Tour || o.Duration > 0 || !o.Terminal)
 	if err := demo.Run(ctx, o); err != nil {
 		return failure{err}
 	}
