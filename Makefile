@@ -103,6 +103,8 @@ prove: ## the long versions of everything, before a release: half an hour
 	WEIR_PROVE=1 $(GO) test -count=1 -timeout 60m ./...
 	$(GO) test -count=3 -shuffle=on ./...
 	@$(MAKE) run DURATION=2m
+	@$(MAKE) run ROLLOUT=1
+	@$(MAKE) run ROLLOUT=bad
 
 .PHONY: models
 models: ## train the models of backend/models again

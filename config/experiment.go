@@ -162,6 +162,10 @@ func parsesText(s string) bool {
 
 func validateExperiment(r *report, route *Route, at string) {
 	e := route.Experiment
+	if o := route.Rollout; e == nil && o != nil && o.Analysis != nil && o.Analysis.Experiment != nil && r.sound(at) {
+		key := strings.TrimSuffix(at, "experiment") + "rollout.analysis.experiment"
+		r.fault(key, "asks the experiment of the route, which has none; write experiment, or leave it out")
+	}
 	if e == nil || !r.sound(at) {
 		return
 	}

@@ -112,6 +112,8 @@ func analysisShape() shape[*Analysis] {
 			"Holds to a bound how far the scores of both versions are apart, as every weir-backend tells those of its window. Absent: it is not judged."),
 		key("gpu", gpuShape(), func(a *Analysis) **GPUAnalysis { return &a.GPU },
 			"Holds to bounds what the new version's endpoints report of their load, as load of its pool reads it. Absent: it is not judged."),
+		key("experiment", experimentAnalysisShape(), func(a *Analysis) **ExperimentAnalysis { return &a.Experiment },
+			"Asks that the route's experiment finds the new version no worse than the old one by its first outcome, but for margin, and by no other outcome beyond doubt. The old version has to be its control. Absent: it is not judged."),
 		key("alpha", alphaShape(), func(a *Analysis) *float64 { return &a.Alpha },
 			"The probability with which a rollout of a version that is no worse may be failed, over all checks and however often they look."),
 		key("min_requests", countShape(0), func(a *Analysis) *int { return &a.MinRequests },

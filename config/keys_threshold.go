@@ -84,3 +84,10 @@ func gpuShape() shape[*GPUAnalysis] {
 			"How old a report may be to count."),
 	}}}
 }
+
+func experimentAnalysisShape() shape[*ExperimentAnalysis] {
+	return optional[ExperimentAnalysis]{fresh: DefaultExperimentAnalysis, inner: object[ExperimentAnalysis]{fields: []field[ExperimentAnalysis]{
+		key("margin", fractionShape(), func(a *ExperimentAnalysis) *float64 { return &a.Margin },
+			"The percentage of the old version's mean by which the first outcome may be worse at the new one."),
+	}}}
+}

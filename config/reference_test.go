@@ -81,6 +81,7 @@ routes:
         agreement: {min: 99%}
         drift: {max_psi: 0.2, max_ks: 0.15, model: digits}
         gpu: {max_utilization: 90%, max_memory: 95%}
+        experiment: {}
       notify: "https://hooks.example.com/weir"
     allow: [10.0.0.0/8]
     deny: [10.1.0.0/16, 10.2.0.1]
@@ -90,6 +91,12 @@ routes:
       jwt: {jwks: jwks.json, issuer: "https://login.example.com", audience: weir, claims: {role: admin}}
     cors: {origins: ["https://app.example.com", "https://*.example.org"]}
     affinity: {key: "header:X-User-ID"}
+    experiment:
+      control: blue
+      layer: {name: ranking}
+      force: X-Weir-Arm
+      outcomes: [{name: success, from: status}, {name: score, from: "json:output.score"}, {name: bought, from: api}]
+      allocation: {}
     limits: {body: 4MiB}
     rate_limit:
       rate: 10/s
@@ -110,12 +117,6 @@ routes:
     match: {host: "*.example.com", path_prefix: /v2/models}
     split: {blue: 99.5, green: 0.5}
     affinity: {key: "cookie:session", fallback: client_ip}
-    experiment:
-      control: blue
-      layer: {name: ranking}
-      force: X-Weir-Arm
-      outcomes: [{name: success, from: status}, {name: score, from: "json:output.score"}, {name: bought, from: api}]
-      allocation: {}
     retry: {attempts: 3, on: [connect, reset, timeout, 429, 5xx, unavailable], backoff: 100ms}
     rate_limit: {key: "header:X-Tenant", rate: 600/m}
     concurrency: {key: client_ip, max: 10, total: 200}

@@ -97,6 +97,7 @@ type Analysis struct {
 	Agreement   *AgreementAnalysis // nil: answers are not compared
 	Drift       *DriftAnalysis     // nil: scores are not compared
 	GPU         *GPUAnalysis       // nil: what endpoints report does not matter
+	Experiment  *ExperimentAnalysis
 	Alpha       float64
 	MinRequests int
 	// Inconclusive is one of the words above, after MaxWait; 0: never.

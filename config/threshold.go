@@ -35,6 +35,14 @@ type GPUAnalysis struct {
 	MaxAge                    time.Duration // of a report that counts
 }
 
+// ExperimentAnalysis asks that the route's experiment finds the new version no worse.
+type ExperimentAnalysis struct {
+	Margin float64 // of the old version's mean, 0 to 1, that the primary outcome may be worse by
+}
+
+// DefaultExperimentAnalysis allows a fiftieth.
+func DefaultExperimentAnalysis() ExperimentAnalysis { return ExperimentAnalysis{Margin: 0.02} }
+
 // DefaultPrometheusAnalysis has neither bounds nor what it asks for, which have no default.
 func DefaultPrometheusAnalysis() PrometheusAnalysis {
 	return PrometheusAnalysis{InARow: 3, Timeout: 5 * time.Second}

@@ -207,7 +207,7 @@ func validateAgreement(r *report, route *Route, at string) {
 func validateAnalysis(r *report, a *Analysis, at string) {
 	switch {
 	case a == nil:
-	case a.ErrorRate == nil && a.SLO == nil && a.Latency == nil && len(a.Prometheus) == 0 && a.Agreement == nil && a.Drift == nil && a.GPU == nil:
+	case a.ErrorRate == nil && a.SLO == nil && a.Latency == nil && len(a.Prometheus) == 0 && a.Agreement == nil && a.Drift == nil && a.GPU == nil && a.Experiment == nil:
 		r.fault(at, "judges nothing; write error_rate, slo or latency, or analysis: off")
 	case a.Drift != nil && a.Drift.MaxPSI == 0 && a.Drift.MaxKS == 0:
 		r.fault(at+".drift", "bounds nothing; write max_psi or max_ks")

@@ -58,6 +58,8 @@ type OutcomeResult struct {
 	// Better and Worse: the interval says so.
 	Better bool `json:"better"`
 	Worse  bool `json:"worse"`
+	// Decrease: less is better.
+	Decrease bool `json:"decrease"`
 }
 
 // Result works out what the experiment has come to.
@@ -190,7 +192,7 @@ func (p *Plan) compare(epochs []epoch, arm, outcome int) (d difference, ok bool)
 }
 
 func (p *Plan) outcome(epochs []epoch, arm, outcome int) OutcomeResult {
-	r := OutcomeResult{Name: p.Outcomes[outcome].Name}
+	r := OutcomeResult{Name: p.Outcomes[outcome].Name, Decrease: p.Outcomes[outcome].Decrease}
 	s := 0.0
 	for i := range epochs {
 		v := &epochs[i].Arms[arm].Outcomes[outcome]

@@ -7,12 +7,14 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"weir/balancer"
+	"weir/balancer/experiment"
 	"weir/balancer/rollout"
 	"weir/config"
 	"weir/internal/stats"
@@ -24,6 +26,7 @@ type bounds struct {
 	Agreement  *config.AgreementAnalysis   `json:"agreement,omitempty"`
 	Drift      *config.DriftAnalysis       `json:"drift,omitempty"`
 	GPU        *config.GPUAnalysis         `json:"gpu,omitempty"`
+	Experiment *config.ExperimentAnalysis  `json:"experiment,omitempty"`
 	// Compared and Agreed are the mirror's figures when the rollout began.
 	Compared uint64 `json:"compared,omitempty"`
 	Agreed   uint64 `json:"agreed,omitempty"`
@@ -53,6 +56,9 @@ func (c *Controller) figures(route, from, to string, b *bounds) []figure {
 	if b.Drift != nil {
 		add("drift", b.Drift.InARow, func(ctx context.Context) rollout.Reading { return c.readDrift(ctx, from, to, b.Drift) })
 	}
+	if e := b.Experiment; e != nil {
+		add("experiment", 1, func(context.Context) rollout.Reading { return c.readExperiment(route, from, to, e.Margin) })
+	}
 	if g := b.GPU; g != nil {
 		for _, s := range []struct {
 			name, what string
@@ -69,10 +75,10 @@ func (c *Controller) figures(route, from, to string, b *bounds) []figure {
 
 // boundsOf are those of an analysis, nil where it has none, with the mirror's figures as they are now.
 func (c *Controller) boundsOf(route string, a *config.Analysis) *bounds {
-	if a == nil || len(a.Prometheus) == 0 && a.Agreement == nil && a.Drift == nil && a.GPU == nil {
+	if a == nil || len(a.Prometheus) == 0 && a.Agreement == nil && a.Drift == nil && a.GPU == nil && a.Experiment == nil {
 		return nil
 	}
-	b := &bounds{Prometheus: a.Prometheus, Agreement: a.Agreement, Drift: a.Drift, GPU: a.GPU}
+	b := &bounds{Prometheus: a.Prometheus, Agreement: a.Agreement, Drift: a.Drift, GPU: a.GPU, Experiment: a.Experiment}
 	if m, err := c.proxy.Mirror(route); err == nil {
 		b.Compared, b.Agreed = m.Mirror.Compared, m.Mirror.Agreed
 	}
@@ -403,4 +409,41 @@ func (c *Controller) readSignal(pool, what string, s balancer.Signal, most float
 		r.Why += fmt.Sprintf(", at most %s %% is allowed", short(100*most))
 	}
 	return r
+}
+
+// readExperiment asks the route's experiment whether the new version is worse. Its intervals hold at every look, so that
+// it is the one figure that may fail at once.
+func (c *Controller) readExperiment(route, from, to string, margin float64) rollout.Reading {
+	e, err := c.proxy.Experiment(route)
+	switch {
+	case err != nil:
+		return noData("no data: %v", err)
+	case e.Control != from:
+		return noData("no data: the experiment compares with %s, not with the old version %s", e.Control, from)
+	case e.Mismatch:
+		return noData("the experiment is not to be trusted: units do not go to the arms by their weights")
+	}
+	at := slices.IndexFunc(e.Arms, func(a experiment.ArmResult) bool { return a.Name == to })
+	if at < 0 {
+		return noData("no data: the experiment has no arm %s", to)
+	}
+	for _, o := range e.Arms[at].Outcomes {
+		if o.Worse {
+			return rollout.Reading{Known: true, Beyond: true, Value: o.Effect,
+				Why: fmt.Sprintf("%s is worse: by %s, which is between %s and %s", o.Name, short(*o.Effect), short(*o.Low), short(*o.High))}
+		}
+	}
+	o := &e.Arms[at].Outcomes[0]
+	if o.Effect == nil || o.Relative == nil {
+		return noData("too few units for a judgement of %s: %d", o.Name, o.Units)
+	}
+	allowed := margin * math.Abs(*o.Effect / *o.Relative)
+	worst := -*o.Low
+	if o.Decrease {
+		worst = *o.High
+	}
+	if worst > allowed {
+		return noData("%s may still be worse by %s, %s is allowed", o.Name, short(worst), short(allowed))
+	}
+	return rollout.Reading{Known: true, Value: o.Effect, Why: fmt.Sprintf("%s is worse by no more than %s", o.Name, short(max(worst, 0)))}
 }
