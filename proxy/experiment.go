@@ -83,7 +83,7 @@ func termsOf(c *config.Route, p *experiment.Plan) string {
 	fmt.Fprintf(&b, "units %q %q %q %q; arms %q against %q; layer %q %v to %v; held out %v; forced %q; alpha %v, expect %d",
 		a.Source, a.Name, a.Fallback, a.Salt, p.Arms, p.Arms[p.Control], p.Layer.Name, p.Layer.From, p.Layer.To, e.HoldOut, e.Force, e.Alpha, e.Expect)
 	for _, o := range e.Outcomes {
-		fmt.Fprintf(&b, "; %q %s %q %s %v", o.Name, o.From, o.Path, o.Goal, o.Window)
+		fmt.Fprintf(&b, "; %q %s %q %s %v %s", o.Name, o.From, o.Path, o.Goal, o.Window, o.Aggregate)
 	}
 	if l := e.Allocation; l != nil {
 		fmt.Fprintf(&b, "; from %v to %v after %d each %v", l.Floor, l.Cap, l.MinUnits, l.Interval)

@@ -63,6 +63,7 @@ type Controller struct {
 	ctx      context.Context // ends the ramps
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	detached bool        // the store is another process'; guarded by disk
 	applied  atomic.Bool // a configuration was, since the start
 }
 
@@ -98,7 +99,6 @@ func (c *Controller) Proxy() *proxy.Proxy { return c.proxy }
 // Freeze refuses all changes from now on with why, and waits for those under way. Ramps stand still, and go
 // on after a restart.
 func (c *Controller) Freeze(why *proxy.ControlError) {
-	c.saveExperiments()
 	c.freeze(why)
 	c.quiesce()
 }
@@ -121,7 +121,6 @@ func (c *Controller) freeze(why *proxy.ControlError) {
 // Close refuses all changes, ends the ramps and the event streams, waits for a change under way, and closes the
 // store. A disk that hangs makes it wait, once; a second Close does not.
 func (c *Controller) Close() error {
-	c.saveExperiments()
 	c.freeze(&proxy.ControlError{Status: 503, Code: "stopping", Message: "weir is stopping; nothing is changed any more"})
 	if c.closed.Swap(true) {
 		return nil
@@ -132,6 +131,9 @@ func (c *Controller) Close() error {
 	c.running.Wait()
 	c.disk.Lock()
 	defer c.disk.Unlock()
+	if !c.detached {
+		c.writeExperiments()
+	}
 	return c.store.Close()
 }
 

@@ -11,6 +11,10 @@ func (c *Controller) Detach(why *proxy.ControlError) error {
 	c.Freeze(why)
 	c.disk.Lock()
 	defer c.disk.Unlock()
+	if !c.detached {
+		c.writeExperiments()
+	}
+	c.detached = true
 	return c.store.Close()
 }
 
@@ -26,7 +30,7 @@ func (c *Controller) Attach(store state.Store) {
 		_ = store.Close() // nothing was written to it
 		return
 	}
-	c.store = store
+	c.store, c.detached = store, false
 	c.save()
 	c.freeze(nil)
 }

@@ -77,16 +77,19 @@ func (c *Controller) allocate(route string, now time.Time, allocated map[string]
 
 // saveExperiments saves what experiments have counted, while changes may be made.
 func (c *Controller) saveExperiments() {
+	c.disk.Lock()
+	defer c.disk.Unlock()
+	if c.frozen.Load() == nil { // else the file may be another weir's
+		c.writeExperiments()
+	}
+}
+
+// writeExperiments is called with disk held, and while the store is this process'.
+func (c *Controller) writeExperiments() {
 	if !c.applied.Load() {
 		return // nobody has gone on with what is saved
 	}
-	records := c.proxy.ExperimentRecords()
-	c.disk.Lock()
-	defer c.disk.Unlock()
-	if c.frozen.Load() != nil {
-		return // the file may be another weir's
-	}
-	changed := false
+	records, changed := c.proxy.ExperimentRecords(), false
 	c.mu.Lock()
 	doc := *c.doc
 	doc.Routes = maps.Clone(c.doc.Routes)
