@@ -74,8 +74,10 @@ routes:
 					t.Fatal(err)
 				}
 				defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
-				eventually(t, "the end of 100 answers that are read slowly", func() bool { // the tool does not notice
-					return strings.Count(w.out.text(), `"path":"/large/`+scheme+`"`) >= 100
+				// The tool does not notice. On a busy machine not all of its connections become requests, since a handshake
+				// has its time, too; of those that do, none may go on, as the end of this test finds out.
+				eventually(t, "the end of answers that are read slowly", func() bool {
+					return strings.Count(w.out.text(), `"path":"/large/`+scheme+`"`) >= 50
 				})
 			})
 		}
