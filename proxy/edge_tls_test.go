@@ -23,21 +23,30 @@ type keeper struct {
 	*certificatetest.Authority
 	t   testing.TB
 	dir string
+
+	mu    sync.Mutex // rows of a test run side by side
+	pairs map[string]string
 }
 
 func newKeeper(t testing.TB) *keeper {
-	return &keeper{certificatetest.New(t), t, t.TempDir()}
+	return &keeper{Authority: certificatetest.New(t), t: t, dir: t.TempDir(), pairs: map[string]string{}}
 }
 
-// pair writes a new certificate into a folder of this name, as YAML.
+// pair writes a certificate into a folder of this name, once, and returns it as YAML.
 func (k *keeper) pair(name string, names ...string) string {
 	k.t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if made, ok := k.pairs[name]; ok {
+		return made
+	}
 	dir := filepath.Join(k.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		k.t.Fatal(err)
 	}
 	cert, key := k.Issue(k.t, time.Hour, names...).Write(k.t, dir)
-	return fmt.Sprintf("{cert: %q, key: %q}", cert, key)
+	k.pairs[name] = fmt.Sprintf("{cert: %q, key: %q}", cert, key)
+	return k.pairs[name]
 }
 
 // file writes a file and returns its path.

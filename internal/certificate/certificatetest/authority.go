@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -21,7 +22,7 @@ type Authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pem  []byte
-	last int64 // serial number
+	last atomic.Int64 // serial number
 }
 
 // New returns an authority that only this test trusts.
@@ -41,7 +42,9 @@ func New(t testing.TB) *Authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Authority{cert: cert, key: key, pem: encode("CERTIFICATE", der), last: 1}
+	a := &Authority{cert: cert, key: key, pem: encode("CERTIFICATE", der)}
+	a.last.Store(1)
+	return a
 }
 
 // Pool holds the authority alone.
@@ -84,9 +87,9 @@ func (a *Authority) IssueAs(t testing.TB, change func(*x509.Certificate)) Pair {
 
 func (a *Authority) issue(t testing.TB, change func(*x509.Certificate)) Pair {
 	t.Helper()
-	a.last++
+	serial := a.last.Add(1)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: "weir"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "weir"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -100,7 +103,7 @@ func (a *Authority) issue(t testing.TB, change func(*x509.Certificate)) Pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Pair{Cert: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", private), Serial: a.last}
+	return Pair{Cert: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", private), Serial: serial}
 }
 
 // Write puts the pair into dir as tls.crt and tls.key and returns their paths.
