@@ -38,7 +38,7 @@ func (f failure) Unwrap() error { return f.error }
 // execute runs the command that args name and returns the exit status.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := serveCommand(stderr)
-	root.AddCommand(&cobra.Command{
+	root.AddCommand(healthcheckCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
