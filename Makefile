@@ -69,7 +69,13 @@ bin/caddy: bench/peers/caddy/go.mod bench/peers/caddy/main.go
 .PHONY: test
 test: setup build ## every test, then the demonstration for 20 seconds
 	$(TEST) ./...
+	@$(MAKE) stack-check
 	@$(MAKE) run DURATION=20s
+
+# Checks that need large libraries, such as those of Docker itself, are a module of their own, so that weir's stays small.
+.PHONY: stack-check
+stack-check: setup-run ## the images and what else is in docker: read, built by hand, started
+	cd docker/checks && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: check
 check: setup lint build race ## what a change must pass: fmt, vet, staticcheck, modules, build, race detector
@@ -79,7 +85,7 @@ lint: fmt-check ## gofmt, go vet, staticcheck, go mod tidy, shell syntax: nothin
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
-	bash -n .ci/run scripts/*.sh
+	bash -n .ci/run scripts/*.sh docker/*.sh
 
 .PHONY: fmt
 fmt: ## format the Go files

@@ -4,7 +4,7 @@
 #
 #   setup.sh tools        check Go, a C compiler and git
 #   setup.sh onnxruntime  bin/lib/libonnxruntime.so, out of an npm package
-#   setup.sh peers        strace, curl, nghttp2's clients, nginx, haproxy and slowhttptest, that tests and comparisons use (apt)
+#   setup.sh peers        strace, curl, openssl, nghttp2's clients, nginx, haproxy and slowhttptest, that tests and comparisons use (apt)
 #   setup.sh dataset      the images that make models trains on (apt)
 #   setup.sh protobuf     protoc, that make proto uses (apt)
 #   setup.sh grpcjs       .cache/grpcjs, gRPC's client for Node.js, that tests use (npm)
@@ -30,17 +30,17 @@ tools() {
 # against the hash noted here, not against what the registry says.
 ort_version=1.13.8
 ort_package() {
-	case $(go env GOARCH) in
+	case ${GOARCH:-$(go env GOARCH)} in # without Go, as in docker/backend.Dockerfile, the variables say it
 	amd64) echo sherpa-onnx-linux-x64 ea99678636a0b127939ed0a09e56a0f3a8566ecfee644f42ae6b352e039bebcff59cab0842331df961b9d7d9be68fc13e93aec04e884333af1e35b7cb0be4be6 ;;
 	arm64) echo sherpa-onnx-linux-arm64 4e583b6bbd1bfd681edce17c2204c717d8e14950ac2f22902a1c1ce01b09e40f9d2ff4ab16d1818f3b87a785de2e18a2393eda7c2c57e4f7529ff0f873c2e7bb ;;
-	*) die "no ONNX Runtime is known for $(go env GOARCH): put libonnxruntime.so into bin/lib" ;;
+	*) die "no ONNX Runtime is known for ${GOARCH:-$(go env GOARCH)}: put libonnxruntime.so into bin/lib" ;;
 	esac
 }
 
 onnxruntime() {
 	local library=bin/lib/libonnxruntime.so stamp=.cache/onnxruntime.version package hash work
 	[ -z "${ORT_DYLIB_PATH:-}" ] || return 0 # the user brings a library
-	[ "$(go env GOOS)" = linux ] || die "ONNX Runtime is fetched for Linux only: set ORT_DYLIB_PATH to yours"
+	[ "${GOOS:-$(go env GOOS)}" = linux ] || die "ONNX Runtime is fetched for Linux only: set ORT_DYLIB_PATH to yours"
 	read -r package hash < <(ort_package)
 	[ "$(cat "$stamp" 2>/dev/null)" = "$package $ort_version" ] && [ -s "$library" ] && return 0
 
@@ -84,7 +84,7 @@ apt_install() {
 
 peers() {
 	local missing=() name
-	for name in strace curl nginx haproxy slowhttptest; do
+	for name in strace curl openssl nginx haproxy slowhttptest; do
 		have "$name" || missing+=("$name")
 	done
 	have h2load || missing+=(nghttp2-client)
