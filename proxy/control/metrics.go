@@ -1,6 +1,8 @@
 package control
 
 import (
+	"maps"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"weir/balancer/rollout"
@@ -51,11 +53,24 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(m.step, prometheus.GaugeValue, float64(s.Step), s.Route)
 		ch <- prometheus.MustNewConstMetric(m.weight, prometheus.GaugeValue, s.Weight, s.Route)
 	}
-	m.c.mu.Lock()
-	defer m.c.mu.Unlock()
-	for key, n := range m.c.outcomes {
+	for key, n := range m.c.ends() {
 		ch <- prometheus.MustNewConstMetric(m.done, prometheus.CounterValue, float64(n), key.route, string(key.phase))
 	}
+}
+
+// ends is how many rollouts have ended how since the start, with 0 for each way in which one of a route with several
+// variants can end: a counter that begins with its first event hides that event from whoever asks for its increase.
+func (c *Controller) ends() map[outcome]uint64 {
+	all := map[outcome]uint64{}
+	for _, r := range c.proxy.Config().Routes {
+		if len(r.Split) > 1 {
+			all[outcome{r.Name, rollout.Succeeded}], all[outcome{r.Name, rollout.Aborted}] = 0, 0
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(all, c.outcomes)
+	return all
 }
 
 // outcome is how a rollout of a route ended.
