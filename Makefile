@@ -27,7 +27,7 @@ help: ## this list
 
 .PHONY: setup
 setup: ## install all that building, running and testing need, where it is missing
-	@scripts/setup.sh tools onnxruntime peers grpcjs
+	@scripts/setup.sh tools onnxruntime peers monitoring grpcjs
 
 .PHONY: setup-run
 setup-run: # what make run needs: no root, nothing outside this folder

@@ -5,6 +5,7 @@
 #   setup.sh tools        check Go, a C compiler and git
 #   setup.sh onnxruntime  bin/lib/libonnxruntime.so, out of an npm package
 #   setup.sh peers        strace, curl, openssl, nghttp2's clients, nginx, haproxy and slowhttptest, that tests and comparisons use (apt)
+#   setup.sh monitoring   prometheus with promtool, and amtool of Alertmanager, that tests use (apt)
 #   setup.sh dataset      the images that make models trains on (apt)
 #   setup.sh protobuf     protoc, that make proto uses (apt)
 #   setup.sh grpcjs       .cache/grpcjs, gRPC's client for Node.js, that tests use (npm)
@@ -91,6 +92,13 @@ peers() {
 	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
+monitoring() {
+	local missing=()
+	{ have prometheus && have promtool; } || missing+=(prometheus)
+	have amtool || missing+=(prometheus-alertmanager)
+	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
 dataset() {
 	[ -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] || apt_install dataset-fashion-mnist
 }
@@ -112,7 +120,7 @@ grpcjs() {
 
 for part in "$@"; do
 	case $part in
-	tools | onnxruntime | peers | dataset | protobuf | grpcjs) "$part" ;;
-	*) die "unknown part $part, there are tools, onnxruntime, peers, dataset, protobuf, grpcjs" ;;
+	tools | onnxruntime | peers | monitoring | dataset | protobuf | grpcjs) "$part" ;;
+	*) die "unknown part $part, there are tools, onnxruntime, peers, monitoring, dataset, protobuf, grpcjs" ;;
 	esac
 done
