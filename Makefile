@@ -72,9 +72,9 @@ test: setup build ## every test, then the demonstration for 20 seconds
 	@$(MAKE) stack-check
 	@$(MAKE) run DURATION=20s
 
-# Checks that need large libraries, such as those of Docker itself, are a module of their own, so that weir's stays small.
+# Checks that need large libraries, such as Compose's own loader, are a module of their own, so that weir's stays small.
 .PHONY: stack-check
-stack-check: setup-run ## the images and what else is in docker: read, built by hand, started
+stack-check: setup-run ## the images, compose files and what else is in docker: built by hand, loaded, compared
 	cd docker/checks && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: check
@@ -85,7 +85,7 @@ lint: fmt-check ## gofmt, go vet, staticcheck, go mod tidy, shell syntax: nothin
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
-	bash -n .ci/run scripts/*.sh docker/*.sh
+	bash -n .ci/run scripts/*.sh docker/*.sh docker/*/*.sh
 
 .PHONY: fmt
 fmt: ## format the Go files

@@ -3,8 +3,11 @@
 package docker_test
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"weir/config"
@@ -39,4 +42,48 @@ func TestConfigurations(t *testing.T) {
 			t.Errorf("%s: admin at %s, token file %q", name, cfg.Admin.Address, cfg.Admin.TokenFile)
 		}
 	}
+}
+
+// TestEndpointsAreServices: what weir sends to is a service of the stack that the file is for, at a port where it listens.
+func TestEndpointsAreServices(t *testing.T) {
+	for file, stacks := range map[string][]string{
+		"weir/compose.yaml":    {"compose.yaml"},
+		"weir/blue-green.yaml": {"compose.blue.yaml", "compose.green.yaml", "compose.proxy.yaml"},
+		"weir/canary.yaml":     {"compose.canary.yaml"},
+		"weir/logging.yaml":    {"compose.logging.yaml"},
+		"weir/production.yaml": {"compose.production.yaml"},
+		"weir/swarm.yaml":      {"swarm/stack.yaml"},
+	} {
+		cfg, err := config.Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, stack := range stacks {
+			b, err := os.ReadFile(stack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(b)
+		}
+		for _, address := range addresses(cfg) {
+			host, port, _ := strings.Cut(strings.TrimPrefix(address, "tasks."), ":")
+			if !regexp.MustCompile(`(?m)^  ` + host + `:|aliases: \[` + host + `\]`).MatchString(text) {
+				t.Errorf("%s sends to %s, which is no service of %v", file, address, stacks)
+			}
+			if !strings.Contains(text, `--listen, ":`+port+`"`) {
+				t.Errorf("%s sends to %s, and nobody of %v listens at port %s", file, address, stacks, port)
+			}
+		}
+	}
+}
+
+// addresses are those of all endpoints.
+func addresses(cfg *config.Config) (all []string) {
+	for _, pool := range cfg.Pools {
+		for _, e := range pool.Endpoints {
+			all = append(all, e.Address)
+		}
+	}
+	return all
 }
