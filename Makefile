@@ -74,8 +74,9 @@ test: setup build ## every test, then the demonstration for 20 seconds
 
 # Checks that need large libraries, such as Compose's own loader, are a module of their own, so that weir's stays small.
 .PHONY: stack-check
-stack-check: setup-run ## the images, compose files and what else is in docker: built by hand, loaded, compared
-	cd docker/checks && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test ./...
+stack-check: setup-run ## what is in docker, and the workflows: built by hand, loaded, compared
+	@for module in docker/checks docker/checks/workflows; do \
+		echo "$$module" && (cd $$module && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test ./...) || exit; done
 
 .PHONY: check
 check: setup lint build race ## what a change must pass: fmt, vet, staticcheck, modules, build, race detector
