@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,4 +60,47 @@ func TestPresetReadsThisServer(t *testing.T) {
 	if events := read().Events; !slices.Equal(events, []string{"GPU 0: XID 79"}) {
 		t.Errorf("events: %q", events)
 	}
+}
+
+// TestPresetReadsTheQueue: what waits for 400 ms in this server is 400 ms to the preset weir.
+func TestPresetReadsTheQueue(t *testing.T) {
+	c := newClock()
+	m, entered, proceed := gated()
+	r := start(t, Options{Models: []Source{source("m", "v1", m)}, Workers: 1, Now: c.now}, true)
+	reader := load.NewReader("weir", nil)
+	read := func() *load.Report {
+		t.Helper()
+		got, err := reader.Read(strings.NewReader(r.get("/metrics").body), make([]byte, 64<<10), 1<<20, c.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Report
+	}
+	read()
+	var asking sync.WaitGroup
+	predict := func() {
+		asking.Go(func() {
+			if got := r.post("/predict", `{"features":[1,2]}`); got.status != 200 {
+				t.Error(got.status, got.body)
+			}
+		})
+	}
+	predict()
+	<-entered
+	predict()
+	predict()
+	r.await("ml_queued_requests 2")
+	c.advance(400 * time.Millisecond)
+	if v, ok := load.Find(read().Named, "queue"); !ok || v != 2 {
+		t.Errorf("queue is %v (%v), want 2", v, ok)
+	}
+	for range 2 {
+		proceed <- struct{}{}
+		<-entered
+	}
+	if v, ok := load.Find(read().Named, "queue_ms"); !ok || math.Abs(v-400) > 1e-6 {
+		t.Errorf("queue_ms is %v (%v), want 400", v, ok)
+	}
+	proceed <- struct{}{}
+	asking.Wait()
 }

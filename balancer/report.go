@@ -109,8 +109,8 @@ func (f *Figures) positive(s Signal, v float64) {
 
 // figuresOf takes the signals out of a report. Utilization is application_utilization where there is one, else
 // cpu_utilization, as gRFC A58 has it; the further resources count by their names: gpu, memory, gpu_memory and
-// kv_cache, of several (gpu.0, gpu.1) the busiest. Without queue_ms the time in the queue is by Little's law
-// its length divided by the rate, where both are reported.
+// kv_cache, of several (gpu.0, gpu.1) the busiest. Without queue_ms the time in the queue is queue_seconds, which
+// weir-backend reports, and without that, by Little's law, its length divided by the rate, where both are reported.
 func figuresOf(r *load.Report) (f Figures) {
 	f.positive(Utilization, r.ApplicationUtilization)
 	if _, ok := f.Get(Utilization); !ok {
@@ -128,6 +128,7 @@ func figuresOf(r *load.Report) (f Figures) {
 			f.raise(Memory, m.Value)
 		}
 	}
+	exact := false // the time in the queue is known in the unit of the signal
 	for i := range r.Named {
 		m := &r.Named[i]
 		switch m.Name {
@@ -137,6 +138,11 @@ func figuresOf(r *load.Report) (f Figures) {
 			f.raise(Memory, m.Value)
 		case "queue_ms":
 			f.set(QueueTime, m.Value)
+			exact = true
+		case "queue_seconds":
+			if !exact {
+				f.set(QueueTime, 1000*m.Value)
+			}
 		case "queue", "num_requests_waiting":
 			f.set(Queue, m.Value)
 		case "in_flight", "num_requests_running":
