@@ -16,7 +16,7 @@ func newExperimentMetrics(d func(name, help string, labels ...string) *prometheu
 		exposures: d("experiment_exposures_total", "Units of a route's experiment (users, tenants) that met an arm, each once.", "route", "arm"),
 		requests:  d("experiment_requests_total", "Requests of units in the comparison.", "route", "arm"),
 		excluded:  d("experiment_excluded_total", "Requests that are in no comparison, by why: forced by a tester, without a unit (fallback), held out, of another experiment of the layer, or served by another arm (spill).", "route", "reason"),
-		forgotten: d("experiment_units_forgotten_total", "Units beyond those that are remembered; such a one would count once more.", "route"),
+		forgotten: d("experiment_units_forgotten_total", "Units beyond those that are remembered; what is told later of their requests does not count.", "route"),
 		mismatch:  d("experiment_sample_ratio_mismatch", "1 while units do not go to the arms by their weights, beyond chance: the figures are not to be trusted.", "route"),
 		mean:      d("experiment_outcome_mean", "Mean of an outcome over an arm's units.", "route", "arm", "outcome"),
 		effect:    d("experiment_effect", "How much more of an outcome an arm has than the control, epochs of other weights compared one by one.", "route", "arm", "outcome"),

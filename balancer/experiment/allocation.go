@@ -24,34 +24,34 @@ func (l *Ledger) Allocate(rng *rand.Rand) (weights []float64, ok bool) {
 	if p.Allocation == nil {
 		return nil, false
 	}
-	epochs, _ := l.all()
-	type normal struct{ mean, sd float64 }
+	s := l.snapshot()
+	type normal struct{ mean, sd, shared float64 } // shared: the part of it that is the control's
 	arms := make([]normal, len(p.Arms))
 	for a := range arms {
 		var n uint64
-		for i := range epochs {
-			n += epochs[i].Arms[a].Outcomes[0].N
+		for i := range s.epochs {
+			n += s.epochs[i].Arms[a].Outcomes[0].First
 		}
 		if n < p.Allocation.Least {
 			return nil, false
 		}
 		if a == p.Control {
-			continue // what is drawn of the others has its noise
+			continue // effects are against it
 		}
-		d, known := p.compare(epochs, a, 0)
+		d, known := p.compare(s, a, 0)
 		if !known {
 			return nil, false
 		}
 		if p.Outcomes[0].Decrease {
 			d.effect = -d.effect
 		}
-		arms[a] = normal{d.effect, math.Sqrt(d.variance)}
+		arms[a] = normal{d.effect, math.Sqrt(d.mine), math.Sqrt(d.theirs)}
 	}
 	shares := make([]float64, len(arms))
 	for range draws {
-		best, most := 0, math.Inf(-1)
+		best, most, control := 0, math.Inf(-1), rng.NormFloat64() // which all have been compared with
 		for a, n := range arms {
-			if x := n.mean + n.sd*rng.NormFloat64(); x > most {
+			if x := n.mean + n.sd*rng.NormFloat64() + n.shared*control; x > most {
 				best, most = a, x
 			}
 		}

@@ -4,29 +4,34 @@ import "math"
 
 const (
 	// mostEpochs bounds what is remembered of times with the same weights.
-	mostEpochs = 256
-	// keptEpochs is how many are left once there are more: several are put together at a time, for that takes a look at
-	// every unit.
-	keptEpochs = 192
+	mostEpochs = 64
+	// keptEpochs is how many are left once there are more: several are put together at a time, for that looks at
+	// every pair.
+	keptEpochs = 48
 )
 
 // compact puts epochs together where there are too many, never the one that is under way. Those of the same weights lose
 // nothing by it, whenever they were: no arm had more of the better times than another. Of others, the two go first whose
 // weights are nearest, by the units that they mix, and their weights become those by which their units have been assigned
-// all in all. Called with mu held.
-func (l *Ledger) compact() {
+// all in all. It changes places, by the numbers of epochs, and returns what puts sums together; nil where there is nothing
+// to do. Called with mu held.
+func (l *Ledger) compact(places []int) (move func([][]armSums) [][]armSums) {
 	if len(l.epochs) <= mostEpochs {
-		return
+		return nil
 	}
 	units := make([]float64, len(l.epochs))
+	count := func(sums [][]armSums) {
+		for e := range sums {
+			for a := range sums[e] {
+				units[e] += float64(sums[e][a].Units)
+			}
+		}
+	}
+	count(l.before)
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for e := range s.sums {
-			for a := range s.sums[e] {
-				units[e] += float64(s.sums[e][a].Units)
-			}
-		}
+		count(s.sums)
 		s.mu.Unlock()
 	}
 	heads := make([]epochHead, len(l.epochs))
@@ -51,30 +56,25 @@ func (l *Ledger) compact() {
 		}
 	}
 	l.epochs = heads
-	for i := range l.shards {
-		l.shards[i].move(place, len(heads), len(l.plan.Arms))
+	for number, at := range places {
+		places[number] = place[at]
 	}
-}
-
-// move has every epoch at its new place, of n.
-func (s *shard) move(place []int, n, arms int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sums := make([][]armSums, n)
-	for e := range sums {
-		sums[e] = make([]armSums, arms)
-	}
-	for e := range s.sums {
-		for a := range s.sums[e] {
-			if from := &s.sums[e][a]; from.Outcomes != nil {
-				sums[place[e]][a].add(from)
+	move = func(from [][]armSums) [][]armSums {
+		var sums [][]armSums
+		for e := range from {
+			for len(sums) <= place[e] {
+				sums = append(sums, make([]armSums, len(l.plan.Arms)))
+			}
+			for a := range from[e] {
+				if s := &from[e][a]; s.Outcomes != nil {
+					sums[place[e]][a].add(s)
+				}
 			}
 		}
+		return sums
 	}
-	s.sums = sums
-	for _, u := range s.units.Values() {
-		u.epoch = place[u.epoch]
-	}
+	l.before = move(l.before)
+	return move
 }
 
 // nearest returns the two epochs, the earlier one first, that lose least by being one.

@@ -14,6 +14,10 @@ import (
 
 // Ledger is what an experiment has come to. It is safe for concurrent use, and bounded: of units and requests the ones
 // that were not heard of for longest are forgotten, of the epochs only sums are kept.
+//
+// A unit counts in every epoch in which it comes, at the arm that it has there, with what it did there. Nothing of it goes
+// to an epoch that is over: an arm that loses units when weights change would lose what they do later, and where all get
+// better, it alone would not.
 type Ledger struct {
 	plan   *Plan
 	keeps  bool // requests, for outcomes that are told later
@@ -22,13 +26,23 @@ type Ledger struct {
 	excluded [reasons]atomic.Uint64
 	switched atomic.Uint64
 
-	mu     sync.RWMutex // guards what follows; taken before a shard's
-	began  time.Time
-	epochs []epochHead
+	mu        sync.RWMutex // guards what follows; taken before a shard's
+	began     time.Time
+	epochs    []epochHead
+	places    []int       // by an epoch's number, where it is in epochs; never changed, but replaced
+	before    [][]armSums // by epoch, by arm: what is from before a restart
+	base      [][]float64 // see snapshot
+	scales    []float64   // see scale
+	forgotten uint64      // before a restart
 }
 
-// shards is how many parts a ledger has, so that requests of different units do not wait for each other.
-const shards = 16
+// shards is how many parts a ledger has, so that requests of different units do not wait for each other. They are as well
+// the groups by which it is estimated how much chance has to do with an effect (groups): everything that a unit does is in
+// one of them, also after a restart.
+const (
+	shardBits = 6
+	shards    = 1 << shardBits
+)
 
 // epochHead is a time with the same weights.
 type epochHead struct {
@@ -41,57 +55,73 @@ type shard struct {
 	mu        sync.Mutex
 	units     *simplelru.LRU[uint64, *unit]
 	requests  *simplelru.LRU[uint64, told]
+	seen      seen
+	open      int         // the number of the epoch that is under way
+	places    []int       // as the ledger's
 	sums      [][]armSums // by epoch, by arm
 	forgotten uint64
 }
 
-// armSums are those of one arm in one epoch, over the units that met it first there.
+// armSums are those of one arm in one epoch.
 type armSums struct {
-	Units    uint64  `json:"units"`
+	Units    uint64  `json:"units"` // that were met in it for the first time ever
 	Requests uint64  `json:"requests"`
 	Outcomes []value `json:"outcomes"`
 }
 
-// value are sums over units that have one: of their number, of their means, and of the squares of these.
+// value are sums over the units that have one in the epoch: of their number, of their means, and of the squares of these.
+// First is the number of those that never had one before.
 type value struct {
-	N  uint64  `json:"n"`
-	S  float64 `json:"s"`
-	S2 float64 `json:"s2"`
+	N     uint64  `json:"n"`
+	First uint64  `json:"first"`
+	S     float64 `json:"s"`
+	S2    float64 `json:"s2"`
 }
 
-// unit is what is remembered of one. A unit counts in the epoch and the arm that it met first; once it meets another
-// arm it counts no more.
+// unit is what is remembered of one.
 type unit struct {
-	epoch, arm int
-	switched   bool
-	values     []observed
+	epoch    int // the number of the last one in which it was met
+	arm      int // there
+	switched bool
+	had      uint64 // the outcomes of which it ever had a value, a bit each
+	values   []observed
+	credits  []credit // of outcomes that are told later, in epochs before
 }
 
-// observed are a unit's values of one outcome.
+// observed are a unit's values of one outcome in its epoch.
 type observed struct {
 	n   uint32
 	sum float64
 }
 
-func (o observed) mean() float64 { return o.sum / float64(o.n) }
+// credit is what was told of a unit for an epoch before its last.
+type credit struct {
+	epoch, outcome int
+	observed
+}
+
+// mostCredits bounds what is remembered of them, the oldest going first. What is told of a unit for more epochs than that
+// counts as if it were of several.
+const mostCredits = 32
 
 // told is what is remembered of a request whose outcome may be told later.
 type told struct {
-	unit uint64
-	at   int64 // UnixNano
-	has  uint64
+	unit       uint64
+	at         int64 // UnixNano
+	epoch, arm int32
+	has        uint64
 }
 
 // NewLedger begins an experiment at weights, parallel to the plan's arms.
 func NewLedger(p *Plan, weights []float64, now time.Time) *Ledger {
 	l := newLedger(p)
 	l.began = now
-	l.epochs = []epochHead{{Since: now, Weights: weights}}
+	l.begin(weights, now)
 	return l
 }
 
 func newLedger(p *Plan) *Ledger {
-	l := &Ledger{plan: p}
+	l := &Ledger{plan: p, scales: make([]float64, len(p.Outcomes))}
 	for _, o := range p.Outcomes {
 		l.keeps = l.keeps || o.Source == FromAPI
 	}
@@ -112,14 +142,15 @@ func newLedger(p *Plan) *Ledger {
 	return l
 }
 
-func (l *Ledger) shard(hash uint64) *shard { return &l.shards[hash>>(64-4)] }
+func (l *Ledger) shard(hash uint64) *shard { return &l.shards[hash>>(64-shardBits)] }
 
-// at returns the sums of an arm in an epoch. Called with the shard's mu held.
+// at returns the sums of an arm in the epoch of a number. Called with the shard's mu held.
 func (s *shard) at(p *Plan, epoch, arm int) *armSums {
-	for len(s.sums) <= epoch {
+	place := s.places[epoch]
+	for len(s.sums) <= place {
 		s.sums = append(s.sums, make([]armSums, len(p.Arms)))
 	}
-	a := &s.sums[epoch][arm]
+	a := &s.sums[place][arm]
 	if a.Outcomes == nil {
 		a.Outcomes = make([]value, len(p.Outcomes))
 	}
@@ -129,40 +160,78 @@ func (s *shard) at(p *Plan, epoch, arm int) *armSums {
 // Expose notes that a unit meets an arm by a request, and reports whether it is the first time. requestID is remembered
 // where outcomes may be told later.
 func (l *Ledger) Expose(id uint64, requestID string, arm int, now time.Time) (first bool) {
-	l.mu.RLock() // until the unit has its epoch, whose place must not move meanwhile
-	epoch := len(l.epochs) - 1
 	s := l.shard(id)
 	s.mu.Lock()
 	u, known := s.units.Get(id)
-	switch {
-	case !known:
-		u = &unit{epoch: epoch, arm: arm, values: make([]observed, len(l.plan.Outcomes))}
+	if !known {
+		u = &unit{epoch: s.open, arm: arm, values: make([]observed, len(l.plan.Outcomes))}
 		s.units.Add(id, u)
-		sums := s.at(l.plan, epoch, arm)
-		sums.Units++
-		for i, o := range l.plan.Outcomes {
-			if o.Sum {
-				sums.Outcomes[i].N++ // 0, until something is told
-			}
+		if first = s.seen.add(id); first {
+			s.at(l.plan, s.open, arm).Units++
+		} else {
+			u.had = ^uint64(0)
 		}
-	case u.arm != arm && !u.switched:
+		s.enter(l.plan, u)
+	}
+	if u.arm != arm && !u.switched {
 		u.switched = true
 		l.switched.Add(1)
 	}
-	counts := !u.switched
+	if u.epoch != s.open {
+		u.leave(l.plan)
+		u.epoch, u.arm = s.open, arm
+		s.enter(l.plan, u)
+	}
+	// The arm is another one within an epoch only where the request was begun before it.
+	epoch, counts := u.epoch, u.arm == arm
 	if counts {
-		s.at(l.plan, u.epoch, u.arm).Requests++
+		s.at(l.plan, epoch, arm).Requests++
 	}
 	s.mu.Unlock()
-	l.mu.RUnlock()
 	if counts && l.keeps && requestID != "" {
 		h := xxhash.Sum64String(requestID)
 		r := l.shard(h)
 		r.mu.Lock()
-		r.requests.Add(h, told{unit: id, at: now.UnixNano()})
+		r.requests.Add(h, told{unit: id, at: now.UnixNano(), epoch: int32(epoch), arm: int32(arm)})
 		r.mu.Unlock()
 	}
-	return !known
+	return first
+}
+
+// enter counts a unit that has come to an epoch. Called with the shard's mu held.
+func (s *shard) enter(p *Plan, u *unit) {
+	for i := range p.Outcomes {
+		if p.Outcomes[i].Sum {
+			u.count(s.at(p, u.epoch, u.arm), i) // 0, until something is told
+		}
+	}
+}
+
+// count notes that the unit has a value.
+func (u *unit) count(sums *armSums, outcome int) {
+	v := &sums.Outcomes[outcome]
+	v.N++
+	if u.had&(1<<outcome) == 0 {
+		u.had |= 1 << outcome
+		v.First++
+	}
+}
+
+// leave puts away what may still change when the epoch of a unit is over.
+func (u *unit) leave(p *Plan) {
+	for i, o := range u.values {
+		if p.Outcomes[i].Source == FromAPI && o.n > 0 {
+			u.remember(credit{u.epoch, i, o})
+		}
+		u.values[i] = observed{}
+	}
+}
+
+func (u *unit) remember(c credit) {
+	if len(u.credits) == mostCredits {
+		u.credits = slices.Delete(u.credits, 0, 1)
+	}
+	u.credits = append(u.credits, c)
 }
 
 // most is how large a value may be. What is kept are sums of squares: one that is infinite would be so for ever, and one
@@ -172,7 +241,7 @@ const most = 1e15
 func countable(v float64) bool { return math.Abs(v) <= most } // not NaN either
 
 // Observe notes a value of an outcome, an index into the plan's, that a request of a unit had at an arm. Of a unit that is
-// not in the comparison it notes nothing, nor a value that is not finite or beyond 1e15.
+// not in the comparison, or has another arm by now, it notes nothing, nor a value that is not finite or beyond 1e15.
 func (l *Ledger) Observe(id uint64, arm, outcome int, v float64) {
 	if !countable(v) {
 		return
@@ -180,30 +249,46 @@ func (l *Ledger) Observe(id uint64, arm, outcome int, v float64) {
 	s := l.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u, ok := s.units.Get(id)
-	if !ok || u.switched || u.arm != arm {
+	if u, ok := s.units.Get(id); ok && u.arm == arm {
+		u.observe(l.plan, s.at(l.plan, u.epoch, arm), &u.values[outcome], outcome, v)
+	}
+}
+
+// observe adds a value to what a unit has of an outcome, o, in an epoch of which these are the sums.
+func (u *unit) observe(p *Plan, sums *armSums, o *observed, outcome int, v float64) {
+	before := p.of(*o, outcome)
+	if o.n == 0 && !p.Outcomes[outcome].Sum {
+		u.count(sums, outcome)
+	}
+	o.n++
+	o.sum += v
+	after := p.of(*o, outcome)
+	sums.Outcomes[outcome].S += after - before
+	sums.Outcomes[outcome].S2 += after*after - before*before
+}
+
+// of is the value of a unit that has these: their mean, or their sum; 0 without any.
+func (p *Plan) of(o observed, outcome int) float64 {
+	if p.Outcomes[outcome].Sum || o.n == 0 {
+		return o.sum
+	}
+	return o.sum / float64(o.n)
+}
+
+// credit adds to what a unit has, in the epoch and at the arm of the request that it is told of. Called with the
+// shard's mu held.
+func (s *shard) credit(p *Plan, u *unit, r told, outcome int, v float64) {
+	sums, epoch := s.at(p, int(r.epoch), int(r.arm)), int(r.epoch)
+	if u.epoch == epoch {
+		u.observe(p, sums, &u.values[outcome], outcome, v)
 		return
 	}
-	o, sums := &u.values[outcome], &s.at(l.plan, u.epoch, u.arm).Outcomes[outcome]
-	var before float64
-	switch {
-	case l.plan.Outcomes[outcome].Sum:
-		before = o.sum // what is told of a unit adds up
-		o.n++
-		o.sum += v
-		v = o.sum
-	default:
-		if o.n > 0 {
-			before = o.mean()
-		} else {
-			sums.N++
-		}
-		o.n++
-		o.sum += v
-		v = o.mean()
+	at := slices.IndexFunc(u.credits, func(c credit) bool { return c.epoch == epoch && c.outcome == outcome })
+	if at < 0 {
+		u.remember(credit{epoch, outcome, observed{}})
+		at = len(u.credits) - 1
 	}
-	sums.S += v - before
-	sums.S2 += v*v - before*before
+	u.observe(p, sums, &u.credits[at].observed, outcome, v)
 }
 
 // ErrUnknown is what Report returns of a request that is not remembered.
@@ -247,16 +332,12 @@ func (l *Ledger) Report(requestID, outcome string, v float64, now time.Time) err
 	s.mu.Unlock()
 	u := l.shard(r.unit)
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	known, ok := u.units.Peek(r.unit)
-	arm := 0
-	if ok {
-		arm = known.arm
-	}
-	u.mu.Unlock()
 	if !ok {
 		return &ErrUnknown{"the request's unit was forgotten"}
 	}
-	l.Observe(r.unit, arm, at, v)
+	u.credit(l.plan, known, r, at, v)
 	return nil
 }
 
@@ -276,10 +357,21 @@ func (l *Ledger) Reweigh(weights []float64, now time.Time) {
 	l.begin(weights, now)
 }
 
-// begin is called with mu held.
+// begin is called with mu held, or before the ledger is anybody else's.
 func (l *Ledger) begin(weights []float64, now time.Time) {
 	l.epochs = append(l.epochs, epochHead{Since: now, Weights: weights})
-	l.compact()
+	places := append(slices.Clip(l.places), len(l.epochs)-1)
+	move := l.compact(places)
+	l.places = places
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		if move != nil {
+			s.sums = move(s.sums)
+		}
+		s.open, s.places = len(places)-1, places
+		s.mu.Unlock()
+	}
 }
 
 func (a *armSums) add(b *armSums) {
@@ -290,6 +382,7 @@ func (a *armSums) add(b *armSums) {
 	}
 	for i, v := range b.Outcomes {
 		a.Outcomes[i].N += v.N
+		a.Outcomes[i].First += v.First
 		a.Outcomes[i].S += v.S
 		a.Outcomes[i].S2 += v.S2
 	}
@@ -301,73 +394,54 @@ type epoch struct {
 	Arms []armSums `json:"arms"`
 }
 
-// all adds the shards up.
-func (l *Ledger) all() (epochs []epoch, forgotten uint64) {
+// part is what a shard has of a value: N and S.
+type part struct{ n, s float64 }
+
+// snapshot is all that a ledger has counted.
+type snapshot struct {
+	epochs []epoch
+	// parts are the sums of each shard since a restart, by epoch, by arm, by outcome, one after the other.
+	parts [shards][]part
+	// base are what groups had come to at a restart, by arm and outcome; nil without one.
+	base      [][]float64
+	scales    []float64
+	forgotten uint64
+}
+
+// snapshot adds the shards up.
+func (l *Ledger) snapshot() *snapshot {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	epochs = make([]epoch, len(l.epochs))
-	for i := range epochs {
-		epochs[i] = epoch{l.epochs[i], make([]armSums, len(l.plan.Arms))}
-		for a := range epochs[i].Arms {
-			epochs[i].Arms[a].Outcomes = make([]value, len(l.plan.Outcomes))
+	all := &snapshot{epochs: make([]epoch, len(l.epochs)), base: l.base, scales: slices.Clone(l.scales), forgotten: l.forgotten}
+	for i := range all.epochs {
+		all.epochs[i] = epoch{l.epochs[i], make([]armSums, len(l.plan.Arms))}
+		for a := range all.epochs[i].Arms {
+			sums := &all.epochs[i].Arms[a]
+			sums.Outcomes = make([]value, len(l.plan.Outcomes))
+			if i < len(l.before) {
+				sums.add(&l.before[i][a])
+			}
 		}
 	}
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
+		parts := make([]part, 0, len(s.sums)*len(l.plan.Arms)*len(l.plan.Outcomes))
 		for e := range s.sums {
 			for a := range s.sums[e] {
-				epochs[e].Arms[a].add(&s.sums[e][a])
+				sums := &s.sums[e][a]
+				all.epochs[e].Arms[a].add(sums)
+				for _, v := range sums.Outcomes {
+					parts = append(parts, part{float64(v.N), v.S})
+				}
+				if sums.Outcomes == nil {
+					parts = parts[:len(parts)+len(l.plan.Outcomes)]
+				}
 			}
 		}
-		forgotten += s.forgotten
+		all.parts[i] = parts
+		all.forgotten += s.forgotten
 		s.mu.Unlock()
 	}
-	return epochs, forgotten
-}
-
-// Record is what survives a restart: sums, and not who was seen. A unit that comes again afterwards counts once more, in
-// an epoch of its own.
-type Record struct {
-	Began     time.Time `json:"began"`
-	Epochs    []epoch   `json:"epochs"`
-	Excluded  []uint64  `json:"excluded"`
-	Switched  uint64    `json:"switched"`
-	Forgotten uint64    `json:"forgotten"`
-}
-
-// Save returns what survives a restart.
-func (l *Ledger) Save() Record {
-	r := Record{Began: l.began, Excluded: make([]uint64, reasons), Switched: l.switched.Load()}
-	r.Epochs, r.Forgotten = l.all()
-	for i := range r.Excluded {
-		r.Excluded[i] = l.excluded[i].Load()
-	}
-	return r
-}
-
-// Restore goes on where Save was, with a new epoch at weights. It returns nil where the record is of another plan.
-func Restore(p *Plan, r Record, weights []float64, now time.Time) *Ledger {
-	l := newLedger(p)
-	l.began = r.Began
-	first := &l.shards[0]
-	for i, e := range r.Epochs {
-		if len(e.Arms) != len(p.Arms) || len(e.Weights) != len(p.Arms) {
-			return nil
-		}
-		l.epochs = append(l.epochs, e.epochHead)
-		for a := range e.Arms {
-			if len(e.Arms[a].Outcomes) != len(p.Outcomes) {
-				return nil
-			}
-			first.at(p, i, a).add(&e.Arms[a])
-		}
-	}
-	for i := range min(len(r.Excluded), reasons) {
-		l.excluded[i].Store(r.Excluded[i])
-	}
-	l.switched.Store(r.Switched)
-	first.forgotten = r.Forgotten
-	l.begin(weights, now)
-	return l
+	return all
 }

@@ -81,12 +81,11 @@ func TestLedgerCountsUnits(t *testing.T) {
 		l.Observe(1, 0, 0, v)
 	}
 	l.Observe(2, 1, 0, 1)
-	l.Observe(2, 0, 0, 0)                 // at an arm that is not its own
-	l.Observe(3, 0, 0, 0)                 // never exposed
-	if l.Expose(2, "d", 0, t0) != false { // it meets another arm:
+	l.Observe(3, 0, 0, 0)        // never exposed
+	if l.Expose(2, "d", 0, t0) { // it meets another arm, by a request from before the epoch
 		t.Error("a unit is new twice")
 	}
-	l.Observe(2, 1, 0, 0) // and counts no more
+	l.Observe(2, 0, 0, 0) // at an arm that is not its own
 	l.Exclude(ReasonForced)
 	r := l.Result()
 	blue, green := r.Arms[0], r.Arms[1]

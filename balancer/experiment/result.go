@@ -9,12 +9,8 @@ import (
 	"weir/internal/stats"
 )
 
-const (
-	// enough is how many units of each arm an interval needs: it rests on the means being nearly normal.
-	enough = 100
-	// mismatchAlpha is the probability with which units that go where they should are ever reported not to.
-	mismatchAlpha = 0.001
-)
+// mismatchAlpha is the probability with which units that go where they should are ever reported not to.
+const mismatchAlpha = 0.001
 
 // Result is what an experiment has come to.
 type Result struct {
@@ -30,8 +26,8 @@ type Result struct {
 	Epochs   int     `json:"epochs"`                // times of other weights in which units were met first
 	// Excluded are requests that are in no comparison, by their reason.
 	Excluded  map[string]uint64 `json:"excluded"`
-	Switched  uint64            `json:"switched"`  // units that met another arm later: they count no more from there on
-	Forgotten uint64            `json:"forgotten"` // units beyond those that are remembered: they would count once more
+	Switched  uint64            `json:"switched"`  // units that met another arm later: in each epoch they count for the one that they have there
+	Forgotten uint64            `json:"forgotten"` // units beyond those that are remembered: once they come again, they count on, but what is told of them later does not
 }
 
 // ArmResult is what an arm has come to.
@@ -64,9 +60,13 @@ type OutcomeResult struct {
 
 // Result works out what the experiment has come to.
 func (l *Ledger) Result() Result {
-	epochs, forgotten := l.all()
+	all := l.snapshot()
+	epochs := all.epochs
 	p := l.plan
-	r := Result{Began: l.began, Control: p.Arms[p.Control], Alpha: p.Alpha, Switched: l.switched.Load(), Forgotten: forgotten, Excluded: map[string]uint64{}}
+	r := Result{
+		Began: l.began, Control: p.Arms[p.Control], Alpha: p.Alpha,
+		Switched: l.switched.Load(), Forgotten: all.forgotten, Excluded: map[string]uint64{},
+	}
 	for _, why := range Reasons() {
 		if n := l.Excluded(why); n > 0 {
 			r.Excluded[why.String()] = n
@@ -98,7 +98,7 @@ func (l *Ledger) Result() Result {
 			arm.Requests += epochs[i].Arms[a].Requests
 		}
 		for o := range p.Outcomes {
-			arm.Outcomes = append(arm.Outcomes, p.outcome(epochs, a, o))
+			arm.Outcomes = append(arm.Outcomes, l.outcome(all, a, o))
 		}
 		r.Arms = append(r.Arms, arm)
 	}
@@ -123,99 +123,28 @@ func assigned(epochs []epoch) []stats.Assigned {
 	return all
 }
 
-// spread is the variance of a unit's values within epochs.
-func (p *Plan) spread(epochs []epoch, arms []int, outcome int) float64 {
-	var within, n float64
-	yesOrNo := true
-	for i := range epochs {
-		for _, a := range arms {
-			v := &epochs[i].Arms[a].Outcomes[outcome]
-			if v.N > 0 {
-				within += max(0, v.S2-v.S*v.S/float64(v.N))
-				n += float64(v.N) - 1
-				yesOrNo = yesOrNo && v.S2 >= 0 && v.S2 <= v.S && v.S <= float64(v.N)
-			}
-		}
-	}
-	if yesOrNo {
-		// One 0 and one 1, so that an arm without a failure does not count as one that cannot fail.
-		within += 0.5
-		n += 2
-	}
-	if n <= 0 {
-		return 0
-	}
-	return within / n
-}
-
-// difference is an arm's outcome less the control's: an estimate with its variance. base is the control's mean where they
-// are compared.
-type difference struct{ effect, variance, tightest, base float64 }
-
-// compare compares an arm with the control, epoch by epoch, each with the weight of the units that it compares. ok is
-// false while too little is known.
-func (p *Plan) compare(epochs []epoch, arm, outcome int) (d difference, ok bool) {
-	everywhere := make([]int, len(p.Arms))
-	for a := range everywhere {
-		everywhere[a] = a
-	}
-	all := p.spread(epochs, everywhere, outcome)
-	spread := func(a int, n float64) float64 { // never nothing because no unit of a small arm differed yet
-		return (p.spread(epochs, []int{a}, outcome)*n + all) / (n + 1)
-	}
-	var total, units, others float64
-	for i := range epochs {
-		x, c := &epochs[i].Arms[arm].Outcomes[outcome], &epochs[i].Arms[p.Control].Outcomes[outcome]
-		units, others = units+float64(x.N), others+float64(c.N)
-	}
-	mine, theirs := spread(arm, units), spread(p.Control, others)
-	for i := range epochs {
-		x, c := &epochs[i].Arms[arm].Outcomes[outcome], &epochs[i].Arms[p.Control].Outcomes[outcome]
-		if x.N == 0 || c.N == 0 {
-			continue
-		}
-		n, m := float64(x.N), float64(c.N)
-		w := n * m / (n + m)
-		total += w
-		d.effect += w * (x.S/n - c.S/m)
-		d.base += w * c.S / m
-		d.variance += w * w * (mine/n + theirs/m)
-	}
-	if units < enough || others < enough || total == 0 {
-		return d, false
-	}
-	d.effect /= total
-	d.base /= total
-	d.variance /= total * total
-	d.tightest = (mine + theirs) / float64(max(p.Expect, enough))
-	return d, true
-}
-
-func (p *Plan) outcome(epochs []epoch, arm, outcome int) OutcomeResult {
+func (l *Ledger) outcome(s *snapshot, arm, outcome int) OutcomeResult {
+	p := l.plan
 	r := OutcomeResult{Name: p.Outcomes[outcome].Name, Decrease: p.Outcomes[outcome].Decrease}
-	s := 0.0
-	for i := range epochs {
-		v := &epochs[i].Arms[arm].Outcomes[outcome]
-		r.Units += v.N
-		s += v.S
+	var n, sum float64
+	for i := range s.epochs {
+		v := &s.epochs[i].Arms[arm].Outcomes[outcome]
+		r.Units += v.First
+		n += float64(v.N)
+		sum += v.S
 	}
-	if r.Units > 0 {
-		mean := s / float64(r.Units)
+	if n > 0 {
+		mean := sum / n
 		r.Mean = &mean
 	}
 	if arm == p.Control {
 		return r
 	}
-	d, ok := p.compare(epochs, arm, outcome)
+	intervals := float64((len(p.Arms) - 1) * len(p.Outcomes))
+	d, low, high, ok := l.interval(s, arm, outcome, p.Alpha/intervals)
 	if !ok {
 		return r
 	}
-	intervals := float64((len(p.Arms) - 1) * len(p.Outcomes))
-	radius := 0.0 // of values that are all the same
-	if d.variance > 0 {
-		radius = stats.Radius(d.variance, d.tightest, p.Alpha/intervals)
-	}
-	low, high := d.effect-radius, d.effect+radius
 	r.Effect, r.Low, r.High = &d.effect, &low, &high
 	if d.base != 0 {
 		relative := d.effect / math.Abs(d.base)
@@ -229,46 +158,56 @@ func (p *Plan) outcome(epochs []epoch, arm, outcome int) OutcomeResult {
 	return r
 }
 
-// sentence says what the primary outcome has come to.
+// sentence says what the primary outcome has come to, and where an arm is worse by another one.
 func (p *Plan) sentence(r *Result) string {
 	var said []string
-	decided := 0
+	decided, others := 0, 0
 	for a := range r.Arms {
 		if a == p.Control {
 			continue
 		}
+		others++
 		arm, o := &r.Arms[a], &r.Arms[a].Outcomes[0]
 		primary := &p.Outcomes[0]
 		switch {
 		case o.Effect == nil:
 			said = append(said, fmt.Sprintf("it is too early to compare %s with %s: that takes %d units of each, and they have %d and %d",
-				arm.Name, r.Control, enough, arm.Units, r.Arms[p.Control].Units))
+				arm.Name, r.Control, enough, o.Units, r.Arms[p.Control].Outcomes[0].Units))
 		case o.Better || o.Worse:
 			decided++
 			word := "worse"
 			if o.Better {
 				word = "better"
 			}
-			direction := "higher"
-			if *o.Effect < 0 {
-				direction = "lower"
-			}
-			low, high := math.Abs(*o.Low), math.Abs(*o.High)
-			said = append(said, fmt.Sprintf("%s is %s than %s: %s is %s %s (%s to %s)", arm.Name, word, r.Control, o.Name,
-				primary.amount(math.Abs(*o.Effect)), direction, primary.number(min(low, high)), primary.amount(max(low, high))))
+			said = append(said, fmt.Sprintf("%s is %s than %s: %s", arm.Name, word, r.Control, primary.difference(o)))
 		default:
 			said = append(said, fmt.Sprintf("no difference between %s and %s is shown yet: that of %s is between %s and %s",
 				arm.Name, r.Control, o.Name, signed(*o.Low, primary.number), signed(*o.High, primary.amount)))
 		}
+		for i := 1; i < len(arm.Outcomes); i++ {
+			if arm.Outcomes[i].Worse {
+				said = append(said, fmt.Sprintf("but %s is worse by another outcome: %s", arm.Name, p.Outcomes[i].difference(&arm.Outcomes[i])))
+			}
+		}
 	}
 	text := strings.Join(said, "; ")
-	if decided > 0 && decided == len(said) {
+	switch {
+	case r.Mismatch:
+		return "do not trust these figures, units do not go to the arms by their weights; beside that " + text
+	case decided > 0 && decided == others:
 		text += "; it is safe to stop now"
 	}
-	if r.Mismatch {
-		return "do not trust these figures, units do not go to the arms by their weights; beside that " + text
-	}
 	return text
+}
+
+// difference says how much higher or lower an outcome is for certain.
+func (o *Outcome) difference(r *OutcomeResult) string {
+	direction := "higher"
+	if *r.Effect < 0 {
+		direction = "lower"
+	}
+	low, high := math.Abs(*r.Low), math.Abs(*r.High)
+	return fmt.Sprintf("%s is %s %s (%s to %s)", r.Name, o.amount(math.Abs(*r.Effect)), direction, o.number(min(low, high)), o.amount(max(low, high)))
 }
 
 // number is a value as people say it, without its unit: percentage points, milliseconds, or the plain number.

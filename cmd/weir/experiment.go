@@ -135,10 +135,10 @@ func writeExperiment(w io.Writer, r *experiment.Result, width int, now time.Time
 		line("  ", "requests that are in no comparison: %s", strings.Join(rest, ", "))
 	}
 	if r.Switched > 0 {
-		line("  ", "%d units met another arm when weights changed; they count as they were until then", r.Switched)
+		line("  ", "%d units met another arm when weights changed; from then on they count there", r.Switched)
 	}
 	if r.Forgotten > 0 {
-		line("  ", "%d units were forgotten, and would count once more", r.Forgotten)
+		line("  ", "%d units were forgotten: what is told later of their requests does not count", r.Forgotten)
 	}
 	if r.Mismatch {
 		line("  ", "units do not go to the arms by their weights (evidence %.3g against 1): look for what treats them differently before they are counted", r.Evidence)
