@@ -118,6 +118,8 @@ type Pool struct {
 	Name      string
 	Version   string
 	Endpoints []Endpoint
+	// Discover finds the endpoints instead; nil: they are listed.
+	Discover *Discover
 	// Policy picks the endpoint: one of Policies.
 	Policy string
 	// Hash says how the policy hash picks; nil with any other.
@@ -144,6 +146,8 @@ type Pool struct {
 	// Concurrency and CircuitBreaker are nil where nothing is bounded.
 	Concurrency    *Concurrency
 	CircuitBreaker *CircuitBreaker
+	// Scale says how many replicas are desired; nil: nobody asks.
+	Scale *Scale
 }
 
 // What can be spoken with clients and with endpoints.

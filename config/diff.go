@@ -122,7 +122,12 @@ var numberLike = regexp.MustCompile(`^[0-9][0-9a-fA-FxXoO_]*\.?[0-9_]*([eE][-+]?
 
 func sumListener(l *Listener) string { return "at most " + count(l.Limits.Connections, "connection") }
 
-func sumPool(p *Pool) string { return count(len(p.Endpoints), "endpoint") }
+func sumPool(p *Pool) string {
+	if p.Discover != nil {
+		return "endpoints of " + p.Discover.DNS
+	}
+	return count(len(p.Endpoints), "endpoint")
+}
 
 func sumEndpoint(e *Endpoint) string {
 	sum := "weight " + formatNumber(e.Weight)

@@ -132,11 +132,13 @@ func logShape() shape[Log] {
 func poolsShape() shape[[]Pool] {
 	return named[Pool]{
 		noun: "pool", least: 1, fresh: DefaultPool, name: func(p *Pool) *string { return &p.Name },
-		check: checkName, pattern: namePattern, sum: sumPool, elem: object[Pool]{fields: []field[Pool]{
+		check: checkName, pattern: namePattern, sum: sumPool, elem: object[Pool]{either: []string{"endpoints", "discover"}, fields: []field[Pool]{
 			key("version", optionalTextShape("a version"), func(p *Pool) *string { return &p.Version },
 				"The version of the model, as shown in status and access log."),
 			key("endpoints", endpointsShape(), func(p *Pool) *[]Endpoint { return &p.Endpoints },
-				"Where the model servers listen: HOST:PORT, or unix:PATH for a Unix socket, or a mapping with address, weight and capacity. Host names are resolved at load and every 10 s; the last good answer is kept.").must(),
+				"Where the model servers listen: HOST:PORT, or unix:PATH for a Unix socket, or a mapping with address, weight and capacity. Host names are resolved at load and every 10 s; the last good answer is kept. Either endpoints or discover."),
+			key("discover", discoverShape(), func(p *Pool) **Discover { return &p.Discover },
+				"Finds the endpoints by a name of DNS instead of a list, and again and again, as replicas come and go. What one that is gone is doing it may finish."),
 			key("policy", choiceShape("policy", Policies()), func(p *Pool) *string { return &p.Policy },
 				policyText),
 			key("hash", hashShape(), func(p *Pool) **Hash { return &p.Hash },
@@ -163,6 +165,8 @@ func poolsShape() shape[[]Pool] {
 				"Bounds the requests under way at the pool. Absent: there is no bound."),
 			key("circuit_breaker", circuitBreakerShape(), func(p *Pool) **CircuitBreaker { return &p.CircuitBreaker },
 				"Refuses at once, with 503, what would be beyond a bound. Absent: there is none."),
+			key("scale", scaleShape(), func(p *Pool) **Scale { return &p.Scale },
+				"Says how many replicas the pool should have, for autoscalers that ask (GET /api/v1/scale/POOL, and the metric weir_pool_desired_replicas). weir starts and stops none. Absent: it says only what the pool bears."),
 		}},
 	}
 }
@@ -170,7 +174,7 @@ func poolsShape() shape[[]Pool] {
 func endpointsShape() shape[[]Endpoint] {
 	address := func(e *Endpoint) *string { return &e.Address }
 	identity := func(e *Endpoint) string { return e.Address }
-	return list[Endpoint]{noun: "endpoint", least: 1, fresh: DefaultEndpoint, identity: identity, sum: sumEndpoint, elem: brief[Endpoint]{
+	return list[Endpoint]{noun: "endpoint", least: 1, optional: true, fresh: DefaultEndpoint, identity: identity, sum: sumEndpoint, elem: brief[Endpoint]{
 		isShort: func(e *Endpoint) bool { return *e == Endpoint{Address: e.Address, Weight: DefaultEndpoint().Weight} },
 		short:   part(endpointAddressShape(), address),
 		long: object[Endpoint]{fields: []field[Endpoint]{

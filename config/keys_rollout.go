@@ -102,6 +102,8 @@ func analysisShape() shape[*Analysis] {
 				"Which one, as in 0.95."),
 			key("max_ratio", ratioShape(), func(a *LatencyAnalysis) *float64 { return &a.MaxRatio },
 				"How much larger it may be than that of the old version."),
+			key("min_difference", pauseShape(0), func(a *LatencyAnalysis) *time.Duration { return &a.MinDifference },
+				"By how much the new version's quantile has to be longer besides: of answers that take a fraction of a millisecond, one and a half times as long is no regression. 0s: the ratio alone counts."),
 		}}}, func(a *Analysis) **LatencyAnalysis { return &a.Latency },
 			"Compares a quantile of the latencies of both versions. Absent: it is not judged."),
 		key("prometheus", prometheusShape(), func(a *Analysis) *[]PrometheusAnalysis { return &a.Prometheus },

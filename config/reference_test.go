@@ -57,6 +57,9 @@ pools:
     protocol: http2
     probe: {grpc: {service: inference.GRPCInferenceService}}
     load: {preset: triton}
+  vllm:
+    discover: {dns: "vllm.default.svc:8000", server: "10.96.0.10:53"}
+    scale: {max: 10, targets: {inflight: 8, queue: 2, utilization: 70, requests: 20/s, p95: 2s}}
   shadow:
     endpoints: ["127.0.0.1:8004"]
     probe: off

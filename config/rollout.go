@@ -118,7 +118,11 @@ type SLOAnalysis struct {
 }
 
 // LatencyAnalysis compares a quantile.
-type LatencyAnalysis struct{ Quantile, MaxRatio float64 }
+type LatencyAnalysis struct {
+	Quantile, MaxRatio float64
+	// MinDifference is how much more the new version's has to be, beside MaxRatio.
+	MinDifference time.Duration
+}
 
 // Tripwire aborts at once, without statistics.
 type Tripwire struct {
@@ -192,7 +196,7 @@ func DefaultSLOAnalysis() SLOAnalysis { return SLOAnalysis{RateAnalysis: Default
 
 // DefaultLatencyAnalysis compares the 95th percentiles.
 func DefaultLatencyAnalysis() LatencyAnalysis {
-	return LatencyAnalysis{Quantile: 0.95, MaxRatio: 1.2}
+	return LatencyAnalysis{Quantile: 0.95, MaxRatio: 1.2, MinDifference: time.Millisecond}
 }
 
 // DefaultTripwire is a fifth of at least 20 requests in 10 s.

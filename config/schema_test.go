@@ -124,6 +124,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 		"own_listener.yaml",
 		"retry_between.yaml", "rollout_auto_between.yaml", "rollout_between.yaml", "rollout_thresholds_between.yaml",
 		"route_body.yaml",
+		"scale_between.yaml",
 		"sockets_between.yaml", "state_over_others.yaml",
 		"trusted_proxies.yaml",
 		"unknown_pool.yaml",

@@ -160,6 +160,7 @@ func validatePool(r *report, c *Config, p *Pool) {
 	validateSignals(r, p, at)
 	validatePoolTLS(r, p.TLS, child(at, "tls"))
 	validateProxyProtocol(r, p, at)
+	validateScale(r, p, at)
 }
 
 // validateOutlier refuses an outlier that could eject nothing, which off says, and what does nothing beside it.

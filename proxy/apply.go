@@ -17,7 +17,7 @@ import (
 func Check(cfg *config.Config) error {
 	p := New(Options{})
 	old := p.table.Load()
-	_, _, err := build(cfg, p.buildPools(cfg, old), old, "")
+	_, _, err := build(cfg, p.buildPools(cfg, old, p.discoveries(cfg, old)), old, "")
 	return err
 }
 
@@ -40,8 +40,10 @@ func (p *Proxy) ApplyFor(cfg *config.Config, cause Cause) (generation uint64, ch
 	}
 	defer func() { p.reloads.Store(&reloadState{ok: err == nil, at: p.reloadTime(err)}) }()
 
-	pools := p.buildPools(cfg, old)
-	p.resolve(pools) // for seconds, perhaps: mu is free meanwhile
+	found := p.discoveries(cfg, old)
+	p.discover(found) // for seconds, perhaps, as below: mu is free meanwhile
+	pools := p.buildPools(cfg, old, found)
+	p.resolve(pools)
 	sum := ""
 	if p.options.Commit != nil {
 		sum = digest(cfg)
@@ -136,6 +138,7 @@ func (p *Proxy) swap(old, next *table) {
 	p.memory.configure(next.cfg.Memory)
 	p.trace(next.cfg.Tracing, false)
 	p.table.Store(next)
+	p.followNames(old, next)
 	next.follow(time.Now())
 	old.succeed(next)
 	next.drain(true) // as before a restart; a reload begins and ends none

@@ -29,19 +29,25 @@ const (
 // probe takes about 0.1 ms of a core, and requests need the rest of it.
 const probeSpread = 500 * time.Microsecond
 
-// buildPools makes the pools of cfg. One that has not changed is old's own; the others take over the
-// endpoints that old's have, and leave them as they are until they are started.
-func (p *Proxy) buildPools(cfg *config.Config, old *table) (pools []*pool) {
-	options := p.poolOptions(cfg)
-	for _, c := range cfg.Pools {
+// buildPools makes the pools of cfg, with the endpoints that discoveries found. One that has not changed is old's own; the
+// others take over the endpoints that old's have, and leave them as they are until they are started.
+func (p *Proxy) buildPools(cfg *config.Config, old *table, found []*discovery) (pools []*pool) {
+	effective, endpoints := make([]config.Pool, len(cfg.Pools)), 0
+	for i, c := range cfg.Pools {
+		effective[i] = found[i].effective(c)
+		endpoints += len(effective[i].Endpoints)
+	}
+	options := p.poolOptions(endpoints)
+	for i, c := range effective {
+		options.Resolve = p.resolverOf(c)
 		prev := old.pool(c.Name)
 		switch {
 		case prev == nil:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, options), load: newLoad(c, nil)})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, nil, options), load: newLoad(c, nil), found: found[i], scaling: newScaling(c, nil)})
 		case reflect.DeepEqual(prev.Config(), c):
 			pools = append(pools, prev)
 		default:
-			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, options), load: newLoad(c, prev.load)})
+			pools = append(pools, &pool{Pool: balancer.NewPool(c, prev.Pool, options), load: newLoad(c, prev.load), found: found[i], scaling: newScaling(c, prev)})
 		}
 	}
 	return pools
@@ -82,7 +88,9 @@ func build(cfg *config.Config, pools []*pool, old *table, sum string) (t *table,
 		trusted: cfg.TrustedProxies, live: map[variantKey]*variantLive{},
 		routeAt: map[string]int{}, poolAt: map[string]int{},
 	}
-	if m := old.remembered; m != nil && m.Config == sum {
+	if m := old.remembered; cfg == old.cfg {
+		t.generation = old.generation // other endpoints were found
+	} else if m != nil && m.Config == sum {
 		t.generation = old.generation // as before the restart
 	} else if m != nil {
 		notes = append(notes, "the configuration is another one than before the restart")
@@ -133,11 +141,7 @@ func (pl *pool) heeds(before state.Pool) state.Pool {
 	return set
 }
 
-func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
-	endpoints := 0
-	for _, c := range cfg.Pools {
-		endpoints += len(c.Endpoints)
-	}
+func (p *Proxy) poolOptions(endpoints int) balancer.PoolOptions {
 	return balancer.PoolOptions{
 		NewTransport: func(e *balancer.Endpoint) any { return p.newTransport(e) },
 		Probe:        probe,
@@ -145,7 +149,6 @@ func (p *Proxy) poolOptions(cfg *config.Config) balancer.PoolOptions {
 		Dial:         tryDial,
 		Scrape:       p.scrape,
 		Spread:       time.Duration(endpoints) * probeSpread,
-		Resolve:      p.options.Resolve,
 		Health:       p.options.Health,
 		Ejected:      p.options.Ejected,
 		Log:          func(format string, args ...any) { p.log.Info(fmt.Sprintf(format, args...)) },

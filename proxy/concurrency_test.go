@@ -78,7 +78,7 @@ func TestBuiltIsNotInForce(t *testing.T) {
 	cfg.Pools = append([]config.Pool(nil), cfg.Pools...)
 	cfg.Pools[0].Concurrency, cfg.Pools[0].CircuitBreaker = &config.Concurrency{Max: 1}, &config.CircuitBreaker{MaxRequests: 1}
 	old := p.table.Load()
-	next, _, err := build(&cfg, p.buildPools(&cfg, old), old, "")
+	next, _, err := build(&cfg, p.buildPools(&cfg, old, p.discoveries(&cfg, old)), old, "")
 	if err != nil {
 		t.Fatal(err)
 	}

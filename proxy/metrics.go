@@ -3,6 +3,7 @@ package proxy
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"weir/balancer"
@@ -38,6 +39,7 @@ type collector struct {
 	experiments                                                   experimentMetrics
 	http2                                                         http2Metrics
 	signals                                                       signalMetrics
+	scale                                                         scaleMetrics
 	tunnels                                                       tunnelMetrics
 	tls                                                           tlsMetrics
 	clients                                                       clientMetrics
@@ -56,6 +58,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 		experiments:         newExperimentMetrics(d),
 		http2:               newHTTP2Metrics(d),
 		signals:             newSignalMetrics(d),
+		scale:               newScaleMetrics(d),
 		bounds:              newBoundMetrics(d),
 		tunnels:             newTunnelMetrics(d),
 		tls:                 newTLSMetrics(d),
@@ -109,7 +112,7 @@ func (p *Proxy) Collector() prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range slices.Concat(c.bounds.all(), c.http2.all(), c.signals.all(), c.cache.all(), c.experiments.all(), c.mirrors.all(), c.tunnels.all(), c.tls.all(), c.clients.all(), []*prometheus.Desc{
+	for _, d := range slices.Concat(c.bounds.all(), c.http2.all(), c.signals.all(), c.scale.all(), c.cache.all(), c.experiments.all(), c.mirrors.all(), c.tunnels.all(), c.tls.all(), c.clients.all(), []*prometheus.Desc{
 		c.requests, c.calls, c.duration, c.spillover, c.badRequests, c.retries, c.retriesRefused, c.hedges, c.hedgesRefused, c.rateLimited, c.rateDelayed, c.rateCrowded, c.panics, c.attempts, c.attemptDuration,
 		c.variantWeight, c.endpointWeight, c.inflight, c.healthy, c.probes, c.probeDuration, c.ejected, c.connections, c.endpointConnections,
 		c.listenerFull, c.ejections, c.spared, c.panicking, c.accessDropped, c.loopsBlocked, c.memoryResident, c.memoryLimit, c.memoryRefused, c.generation, c.reloadOK, c.reloadTime,
@@ -152,8 +155,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for name, fresh := range t.sourceStates() {
 		s.gauge(c.authFresh, bit(fresh), name)
 	}
+	now, lives := time.Now(), t.livesByPool()
 	for _, pl := range t.pools {
 		s.gauge(c.panicking, bit(pl.Panicking()), pl.Name())
+		c.scale.collect(pl, lives[pl.Name()], now, s)
 		c.bounds.pool(pl, s)
 		for _, e := range pl.Endpoints() {
 			c.endpoint(e, s)

@@ -110,7 +110,9 @@ type Proxy struct {
 	mu        sync.Mutex
 	listeners atomic.Pointer[[]*listener]
 	accepting sync.WaitGroup
-	reloads   atomic.Pointer[reloadState]
+	// discovering are the goroutines that look up the endpoints of pools, one each: a look-up may take seconds.
+	discovering sync.WaitGroup
+	reloads     atomic.Pointer[reloadState]
 }
 
 // New returns a proxy without a configuration.
@@ -178,6 +180,7 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	p.aside.Close()
 	p.mu.Lock()
 	p.followSources(p.table.Load(), &table{})
+	p.followNames(p.table.Load(), &table{})
 	for _, pl := range p.table.Load().pools {
 		pl.Stop()
 		for _, e := range pl.Endpoints() {
@@ -185,6 +188,7 @@ func (p *Proxy) Serve(ctx context.Context) error {
 		}
 	}
 	p.mu.Unlock()
+	p.discovering.Wait()
 	p.engines.stop()
 	p.trace(nil, true)
 	return nil
@@ -219,6 +223,7 @@ func (p *Proxy) tick(ctx context.Context) {
 			for _, pl := range t.pools {
 				p.tickBreaker(pl)
 			}
+			t.tickScale(now)
 			p.watch.each((*conn).tick)
 			p.engines.prune(func(lane int) {
 				for _, pl := range t.pools {

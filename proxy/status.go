@@ -99,6 +99,7 @@ type PoolStatus struct {
 	Inflight   int64            `json:"inflight"`   // attempts under way: a drain is over at 0
 	Panicking  bool             `json:"panicking"`  // ejected endpoints are used all the same: too few others are left
 	Endpoints  []EndpointStatus `json:"endpoints"`
+	Discovery  *DiscoveryStatus `json:"discovery,omitempty"` // nil where the endpoints are listed
 	// Concurrency and CircuitBreaker are absent where nothing is bounded.
 	Concurrency    *PoolConcurrency `json:"concurrency,omitempty"`
 	CircuitBreaker *BreakerStatus   `json:"circuit_breaker,omitempty"`
@@ -155,6 +156,9 @@ func (p *Proxy) Status() Status {
 		}
 		if b := ps.CircuitBreaker; b != nil && b.Open {
 			s.Reasons = append(s.Reasons, "pool "+ps.Name+": the circuit breaker is open")
+		}
+		if d := ps.Discovery; d != nil && d.Error != "" {
+			s.Reasons = append(s.Reasons, "pool "+ps.Name+": "+d.DNS+" cannot be looked up, endpoints found before stay in use: "+d.Error)
 		}
 		for _, e := range ps.Endpoints {
 			if !e.Healthy && !e.Starting { // what starts is as it is expected to be
@@ -247,6 +251,7 @@ func millis(s *stats.Snapshot, q float64) *float64 {
 func poolStatus(pl *pool) PoolStatus {
 	s := PoolStatus{Name: pl.Name(), Version: pl.Version(), Policy: pl.Policy(), Generation: pl.set.Generation, Draining: pl.Draining(), Inflight: pl.Inflight(), Panicking: pl.Panicking()}
 	s.Concurrency, s.CircuitBreaker = pl.load.status()
+	s.Discovery, s.Endpoints = pl.found.state(), []EndpointStatus{}
 	for _, e := range pl.Endpoints() {
 		es := EndpointStatus{
 			Address: e.Address, Weight: e.Weight(), EffectiveWeight: e.EffectiveWeight(), Inflight: e.Inflight(),

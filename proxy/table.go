@@ -55,9 +55,11 @@ func (t *table) pool(name string) *pool {
 // follows when the table is in force.
 type pool struct {
 	*balancer.Pool
-	set  state.Pool
-	load *load      // nil: unbounded
-	tls  *tlsClient // nil: its endpoints speak plain HTTP
+	set     state.Pool
+	load    *load      // nil: unbounded
+	tls     *tlsClient // nil: its endpoints speak plain HTTP
+	found   *discovery // nil: its endpoints are listed
+	scaling *scaling   // nil: nobody asks how many replicas are desired
 }
 
 // route is a route in force: its split at these weights, and its limits.

@@ -31,11 +31,15 @@ func (t *table) newTLSClient(c config.Pool, old *table, prev *tlsClient) (*tlsCl
 	if c.TLS == nil {
 		return nil, nil
 	}
-	if prev != nil && reflect.DeepEqual(prev.cfg, *c.TLS) {
+	of := *c.TLS
+	if d := c.Discover; d != nil && of.ServerName == "" && !d.SRV() {
+		of.ServerName, _, _ = net.SplitHostPort(d.DNS) // its endpoints have but addresses
+	}
+	if prev != nil && reflect.DeepEqual(prev.cfg, of) {
 		t.keepSources(prev.sources, old)
 		return prev, nil
 	}
-	s := &tlsClient{cfg: *c.TLS}
+	s := &tlsClient{cfg: of}
 	uses := func(key sourceKey) sourceKey {
 		s.sources = append(s.sources, key)
 		return key

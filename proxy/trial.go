@@ -133,8 +133,9 @@ func (p *Proxy) Usable(pool string) (some, all bool) {
 	if pl == nil {
 		return false, false
 	}
-	all = true
-	for _, e := range pl.Endpoints() {
+	endpoints := pl.Endpoints()
+	all = len(endpoints) > 0
+	for _, e := range endpoints {
 		all = all && e.Healthy()
 	}
 	return pl.Usable(), all

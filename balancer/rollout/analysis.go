@@ -36,6 +36,13 @@ type SlowCriteria struct {
 type LatencyCriteria struct {
 	Quantile float64 `json:"quantile"`  // between 0 and 1, such as 0.95
 	MaxRatio float64 `json:"max_ratio"` // of the quantiles of the new version and the old, more than 1
+	// Least is by how much the new version's has to be longer besides; 0: the ratio alone counts.
+	Least time.Duration `json:"least_ns,omitempty"`
+}
+
+// allowed is the longest quantile that the new version may have where the old one's is q.
+func (l *LatencyCriteria) allowed(q time.Duration) time.Duration {
+	return max(time.Duration(float64(q)*l.MaxRatio), q+l.Least)
 }
 
 // Check is what one criterion has come to.
@@ -160,12 +167,15 @@ func judgeLatency(l *LatencyCriteria, e *Evidence, alpha float64) Check {
 	}
 	what := "p" + short3(100*l.Quantile)
 	switch {
-	case e.Ratio > l.MaxRatio && stats.LogEvidenceAbove(e.Slow, 1) >= math.Log(1/alpha):
+	case e.Ratio > l.MaxRatio && e.Longer > l.Least && stats.LogEvidenceAbove(e.Slow, 1) >= math.Log(1/alpha):
 		check.Verdict = Fail
 		check.Why = fmt.Sprintf("the %s of the new version is %s times that of the old, allowed are %v", what, short3(e.Ratio), l.MaxRatio)
 	case stats.LogEvidenceBelow(e.Beyond, 1) >= math.Log(1/alpha):
 		check.Verdict = Pass
 		check.Why = fmt.Sprintf("the %s of the new version is less than %v times that of the old", what, l.MaxRatio)
+		if e.Ratio > l.MaxRatio {
+			check.Why = fmt.Sprintf("the %s of the new version is less than %v longer than that of the old", what, l.Least)
+		}
 	default:
 		check.Why = fmt.Sprintf("whether the %s of the new version is worse is not clear yet", what)
 	}

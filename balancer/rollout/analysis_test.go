@@ -236,6 +236,23 @@ func TestEvidenceSurvives(t *testing.T) {
 	}
 }
 
+// TestSmallDifferencesOfLatency: what is many times as slow and yet no longer than is allowed passes.
+func TestSmallDifferencesOfLatency(t *testing.T) {
+	for _, test := range []struct {
+		least time.Duration
+		slow  float64
+		want  Phase
+	}{
+		{0, 1.5, Aborted}, {60 * time.Millisecond, 1.5, Succeeded}, {60 * time.Millisecond, 6, Aborted},
+	} {
+		c := &Criteria{Latency: &LatencyCriteria{Quantile: 0.95, MaxRatio: 1.2, Least: test.least}, Alpha: 0.01, MinRequests: 100}
+		w := world{rand.New(rand.NewPCG(6, 1)), false}
+		if o := run(w, c, 10, 400, service{0, 1}, service{0, test.slow}); o.phase != test.want {
+			t.Errorf("%v, %v times as slow: %s, want %s", test.least, test.slow, o.phase, test.want)
+		}
+	}
+}
+
 // TestSlowCriteria judges by an SLO.
 func TestSlowCriteria(t *testing.T) {
 	c := &Criteria{Slow: &SlowCriteria{SLO: 50 * time.Millisecond, RateCriteria: RateCriteria{MaxRatio: 1.5}}, Alpha: 0.01, MinRequests: 100}

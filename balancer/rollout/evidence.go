@@ -63,7 +63,7 @@ func (s *Span) of(what func(Counts) uint64) stats.Events {
 // latencies up to the look before. So it may follow the load, and the counts stay valid.
 type Evidence struct {
 	Spans []Span `json:"spans"`
-	// Slow counts the requests of both sides beyond Threshold; Beyond those of the new version beyond MaxRatio times it,
+	// Slow counts the requests of both sides beyond Threshold; Beyond those of the new version beyond what is allowed then,
 	// and of the old beyond Threshold.
 	Slow   []stats.Events `json:"slow,omitempty"`
 	Beyond []stats.Events `json:"beyond,omitempty"`
@@ -71,6 +71,8 @@ type Evidence struct {
 	Threshold time.Duration `json:"threshold_ns,omitempty"`
 	// Ratio is that of the quantiles in the last epoch; 0 while it is unknown.
 	Ratio float64 `json:"ratio,omitempty"`
+	// Longer is by how much the new version's is the longer one there.
+	Longer time.Duration `json:"longer_ns,omitempty"`
 
 	seen seen
 }
@@ -115,7 +117,7 @@ func (t *Tally) Counts() Counts {
 func (e *Evidence) lookAtLatency(share float64, canary, stable *stats.Snapshot, l *LatencyCriteria) {
 	if x := e.Threshold; x > 0 {
 		newCanary, newStable := canary.Since(e.seen.canary), stable.Since(e.seen.stable)
-		far := time.Duration(float64(x) * l.MaxRatio)
+		far := l.allowed(x)
 		e.Slow = add(e.Slow, stats.Events{Share: share, A: newCanary.Above(x), B: newStable.Above(x)})
 		// At least what is beyond: a bucket that the bound cuts counts as beyond for the new version alone.
 		e.Beyond = add(e.Beyond, stats.Events{Share: share, A: newCanary.AboveOrAt(far), B: newStable.Above(x)})
@@ -126,7 +128,7 @@ func (e *Evidence) lookAtLatency(share float64, canary, stable *stats.Snapshot, 
 	e.Threshold, _ = stable.Quantile(l.Quantile)
 	if canary.Count() >= enough {
 		q, _ := canary.Quantile(l.Quantile)
-		e.Ratio = float64(q) / float64(max(e.Threshold, 1))
+		e.Ratio, e.Longer = float64(q)/float64(max(e.Threshold, 1)), q-e.Threshold
 	}
 }
 

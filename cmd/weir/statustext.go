@@ -145,6 +145,9 @@ func (v *view) poolsListing() *listing {
 			drains = part{"drains: " + underWay(p.Inflight), yellow}
 		}
 		l.heading(part{p.Name, bold}, part{p.Policy, ""}, drains)
+		if d := p.Discovery; d != nil {
+			l.note(discoveryLine(d))
+		}
 		if p.Concurrency != nil {
 			l.note(poolBound(p.Concurrency), "")
 		}
@@ -171,6 +174,14 @@ func (v *view) poolsListing() *listing {
 		}
 	}
 	return l
+}
+
+// discoveryLine says how a pool's endpoints are found, in red where the last look-up failed.
+func discoveryLine(d *proxy.DiscoveryStatus) (text, colour string) {
+	if d.Error != "" {
+		return fmt.Sprintf("%s found at %s; the last look-up failed: %s", plural(d.Found, "endpoint"), d.DNS, d.Error), red
+	}
+	return fmt.Sprintf("%s found at %s", plural(d.Found, "endpoint"), d.DNS), ""
 }
 
 func endpointState(e proxy.EndpointStatus) (state, colour string) {

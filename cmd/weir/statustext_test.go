@@ -128,3 +128,13 @@ func TestNumbersThatFit(t *testing.T) {
 		}
 	}
 }
+
+func TestDiscoveryLine(t *testing.T) {
+	if text, colour := discoveryLine(&proxy.DiscoveryStatus{DNS: "ml-api:8000", Found: 3}); text != "3 endpoints found at ml-api:8000" || colour != "" {
+		t.Errorf("%s (%s)", text, colour)
+	}
+	text, colour := discoveryLine(&proxy.DiscoveryStatus{DNS: "ml-api:8000", Found: 1, Error: "no such host"})
+	if text != "1 endpoint found at ml-api:8000; the last look-up failed: no such host" || colour != red {
+		t.Errorf("%s (%s)", text, colour)
+	}
+}

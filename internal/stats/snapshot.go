@@ -18,6 +18,14 @@ func (s *Snapshot) add(bucket int, n uint64) {
 	s.count += n
 }
 
+// Merge adds what o holds.
+func (s *Snapshot) Merge(o *Snapshot) {
+	s.sum, s.count = s.sum+o.sum, s.count+o.count
+	for i, n := range o.counts {
+		s.counts[i] += n
+	}
+}
+
 // Since returns what was recorded after before, an earlier snapshot of the same Histogram.
 func (s *Snapshot) Since(before *Snapshot) *Snapshot {
 	d := &Snapshot{sum: s.sum - before.sum, count: s.count - before.count}

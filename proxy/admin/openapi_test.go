@@ -107,7 +107,7 @@ func TestDescriptionHasTheFieldsOfTheTypes(t *testing.T) {
 	types := map[string]any{
 		"Error": failure{}, "Health": health{}, "Status": proxy.Status{}, "Route": proxy.RouteStatus{}, "Ramp": proxy.RampStatus{},
 		"Mirror": proxy.MirrorStatus{}, "MirrorReport": proxy.MirrorReport{}, "Disagreement": proxy.MirrorSample{},
-		"Variant": proxy.VariantStatus{}, "Recent": proxy.Recent{}, "Pool": proxy.PoolStatus{}, "Endpoint": proxy.EndpointStatus{}, "Load": proxy.LoadStatus{},
+		"Variant": proxy.VariantStatus{}, "Recent": proxy.Recent{}, "Pool": proxy.PoolStatus{}, "Endpoint": proxy.EndpointStatus{}, "Load": proxy.LoadStatus{}, "Discovery": proxy.DiscoveryStatus{}, "Scale": proxy.ScaleStatus{},
 		"Change": state.Change{}, "RouteChange": state.RouteChange{}, "DrainChange": state.DrainChange{}, "Weight": state.Weight{},
 		"RolledBack": rolledBack{}, "Reloaded": reloaded{}, "ABUpdated": abUpdated{}, "ABVariants": abConfig{}, "ABVariant": abVariant{},
 		"Cache": proxy.CacheStatus{}, "Purged": purged{},

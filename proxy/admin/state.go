@@ -59,14 +59,29 @@ func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("pool")
 	pool, ok := s.o.Control.Pool(name)
 	if !ok {
-		var have []string
-		for _, p := range s.o.Control.Status().Pools {
-			have = append(have, p.Name)
-		}
-		writeError(w, http.StatusNotFound, "unknown_pool", "unknown pool "+quote(name)+" (have "+strings.Join(have, ", ")+")")
+		s.unknownPool(w, name)
 		return
 	}
 	writeState(w, pool.Generation, pool)
+}
+
+// scale answers with what a pool bears and how many replicas it should have, as KEDA's metrics-api scaler reads it.
+func (s *Server) scale(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("pool")
+	pool, ok := s.o.Control.Scale(name)
+	if !ok {
+		s.unknownPool(w, name)
+		return
+	}
+	writeJSON(w, http.StatusOK, pool)
+}
+
+func (s *Server) unknownPool(w http.ResponseWriter, name string) {
+	var have []string
+	for _, p := range s.o.Control.Status().Pools {
+		have = append(have, p.Name)
+	}
+	writeError(w, http.StatusNotFound, "unknown_pool", "unknown pool "+quote(name)+" (have "+strings.Join(have, ", ")+")")
 }
 
 func (s *Server) unknownRoute(w http.ResponseWriter, name string) {

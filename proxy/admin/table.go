@@ -23,6 +23,7 @@ func (s *Server) table(metrics http.Handler) map[string]methods {
 		"/api/v1/routes/{route}": {http.MethodGet: s.route},
 		"/api/v1/pools":          {http.MethodGet: s.listPools},
 		"/api/v1/pools/{pool}":   {http.MethodGet: s.pool},
+		"/api/v1/scale/{pool}":   {http.MethodGet: s.scale},
 		"/api/v1/config":         {http.MethodGet: s.config},
 		"/api/v1/history":        {http.MethodGet: s.history},
 		"/api/v1/events":         {http.MethodGet: s.events},

@@ -442,6 +442,9 @@ func (c *Controller) Route(name string) (proxy.RouteStatus, bool) {
 // Pool is the proxy's.
 func (c *Controller) Pool(name string) (proxy.PoolStatus, bool) { return c.proxy.Pool(name) }
 
+// Scale says what a pool bears, and how many replicas it should have.
+func (c *Controller) Scale(name string) (proxy.ScaleStatus, bool) { return c.proxy.Scale(name) }
+
 // Mirror is the proxy's.
 func (c *Controller) Mirror(route string) (proxy.MirrorReport, error) { return c.proxy.Mirror(route) }
 

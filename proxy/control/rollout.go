@@ -101,7 +101,7 @@ func criteria(a *config.Analysis) *rollout.Criteria {
 		c.Slow = &rollout.SlowCriteria{SLO: s.Latency, RateCriteria: rollout.RateCriteria{MaxRatio: s.MaxRatio, Tolerate: s.Tolerate}}
 	}
 	if l := a.Latency; l != nil {
-		c.Latency = &rollout.LatencyCriteria{Quantile: l.Quantile, MaxRatio: l.MaxRatio}
+		c.Latency = &rollout.LatencyCriteria{Quantile: l.Quantile, MaxRatio: l.MaxRatio, Least: l.MinDifference}
 	}
 	return c
 }
