@@ -117,7 +117,7 @@ func (c *cli) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats(), cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that is not there
 	_ = root.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions)                                                      // likewise
 	root.AddCommand(c.serve(), c.check(), c.diff(), c.status(), c.shift(), c.switchTo(), c.drain(), c.undrain(), c.rollout(), c.experiment(), c.cache(), c.mirror(),
-		c.history(), c.rollback(), c.events(), c.reload(), c.config(), c.healthcheck(), c.version())
+		c.history(), c.rollback(), c.events(), c.reload(), c.snapshot(), c.restore(), c.config(), c.healthcheck(), c.version())
 	root.InitDefaultCompletionCmd() // now, not by Execute: of itself it shows its help whatever shell is named
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {

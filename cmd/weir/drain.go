@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -100,7 +99,7 @@ func (c *cli) sendDrain(ctx context.Context, verb string, args []string, flags *
 	path := poolPath(args[0])
 	if len(args) > 1 {
 		d.endpoint = args[1]
-		path += "/endpoints/" + url.PathEscape(d.endpoint)
+		path = endpointPath(args[0], d.endpoint)
 	}
 	if err := flags.send(ctx, api, http.MethodPost, path+"/"+verb, flags.change(), &d.pool); err != nil {
 		return nil, api.meant(ctx, err, args[0], args[1:]...)

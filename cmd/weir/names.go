@@ -15,6 +15,10 @@ func routePath(route string) string { return "/api/v1/routes/" + url.PathEscape(
 
 func poolPath(pool string) string { return "/api/v1/pools/" + url.PathEscape(pool) }
 
+func endpointPath(pool, endpoint string) string {
+	return poolPath(pool) + "/endpoints/" + url.PathEscape(endpoint)
+}
+
 // checkNames refuses names that would make another path than theirs; nothing has such a name.
 func checkNames(names ...string) error {
 	for _, name := range names {

@@ -55,3 +55,12 @@ func plain(n *yaml.Node) {
 		plain(child)
 	}
 }
+
+// jsonOf is YAML, of which JSON is a part, as JSON.
+func jsonOf(text []byte) ([]byte, error) {
+	var v map[string]any
+	if err := yaml.Load(text, &v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}

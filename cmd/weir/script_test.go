@@ -24,6 +24,7 @@ import (
 //	serve FILE            run "weir serve", with the addresses of model servers for $BLUE and $GREEN in
 //	                      the file; weir's commands find it
 //	request N             make N requests through it
+//	change FILE           give the pool of version v1.0.0 another one
 //	hold, release         make a request that stays under way at $BLUE until released
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"status":  wantStatus,
 			"serve":   scripted((*script).serve),
 			"request": scripted((*script).request),
+			"change":  scripted((*script).change),
 			"hold":    scripted((*script).hold),
 			"release": scripted((*script).let),
 		},
@@ -116,6 +118,11 @@ func (s *script) request(ts *testscript.TestScript, n string) {
 		_ = resp.Body.Close()
 		ts.Check(err)
 	}
+}
+
+func (s *script) change(ts *testscript.TestScript, file string) {
+	text := strings.Replace(ts.ReadFile(file), "v1.0.0", "v1.0.1", 1)
+	ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
 }
 
 func (s *script) hold(ts *testscript.TestScript, _ string) {
