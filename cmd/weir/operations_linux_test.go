@@ -15,14 +15,21 @@ import (
 	"time"
 
 	"weir/backend/backendtest"
+	"weir/internal/mlflowtest"
 	"weir/proxy/enginetest"
 )
 
-var update = flag.Bool("update", false, "write what the commands of docs/operations.md print into it")
+var update = flag.Bool("update", false, "write what the commands of the pages of docs print into them")
 
-const operations = "../../docs/operations.md"
+const (
+	operations = "../../docs/operations.md"
+	deploying  = "../../docs/deploying-models.md"
+)
 
-// TestOperations plays docs/operations.md from top to bottom, as one session in a folder of its own:
+// TestOperations plays docs/operations.md.
+func TestOperations(t *testing.T) { newOperator(t, operations).play() }
+
+// play plays a page from top to bottom, as one session in a folder of its own:
 //
 //	```yaml, ```text   whose first line is "# NAME" is written to that file
 //	```diff            whose first line is "--- NAME" edits that file
@@ -31,16 +38,12 @@ const operations = "../../docs/operations.md"
 //
 // A command has to succeed unless "$ echo $?" behind it says how it ends. A block that ends in ^C is
 // interrupted: "weir events" after the next block, another when it has printed what the block shows.
-func TestOperations(t *testing.T) {
-	page, err := filepath.Abs(operations)
+func (o *operator) play() {
+	t := o.t
+	text, err := os.ReadFile(o.page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := newOperator(t)
 	lines := strings.Split(string(text), "\n")
 	var written []string
 	for len(lines) > 0 {
@@ -56,7 +59,7 @@ func TestOperations(t *testing.T) {
 		}
 		end := slices.Index(lines, "```")
 		if end < 0 {
-			t.Fatalf("docs/operations.md: a block has no end: %s", head)
+			t.Fatalf("%s: a block has no end: %s", o.page, head)
 		}
 		block := lines[:end]
 		if kind == "console" {
@@ -74,11 +77,11 @@ func TestOperations(t *testing.T) {
 	metrics := o.running[mainFile].metrics()
 	for _, name := range regexp.MustCompile(`weir_[a-z_]+_total|weir_(?:config|endpoint|variant)_[a-z_]+`).FindAllString(string(text), -1) {
 		if !strings.Contains(metrics, "# TYPE "+name+" ") {
-			t.Errorf("docs/operations.md names a metric %s, which weir does not have", name)
+			t.Errorf("%s names a metric %s, which weir does not have", o.page, name)
 		}
 	}
 	if *update && !t.Failed() {
-		if err := os.WriteFile(page, []byte(strings.Join(written, "\n")), 0o644); err != nil {
+		if err := os.WriteFile(o.page, []byte(strings.Join(written, "\n")), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,22 +111,31 @@ func TestOperationsHasEveryCommand(t *testing.T) {
 // operator is who follows the page.
 type operator struct {
 	t       *testing.T
+	page    string
 	dir     string
 	servers map[string]*backendtest.Server // by the port on the page
 	ports   map[string]string              // those of the page to those of this run
 	running map[string]*weir               // by the file of its configuration
 	status  int                            // of the last command
 	asked   bool                           // "$ echo $?" has told it, or it is 0
+	printed string                         // by the last command
 	read    string                         // what reads said before the last command
 	beside  func() string                  // interrupts what runs beside, and returns what it has printed
 	wanted  string                         // of it
 	slow    chan error                     // one for each long request
+
+	asking                        // while it goes on
+	registry *mlflowtest.Registry // nil: the page needs none
 }
 
 const mainFile = "weir.yaml"
 
-func newOperator(t *testing.T) *operator {
-	o := &operator{t: t, dir: t.TempDir(), servers: map[string]*backendtest.Server{}, ports: map[string]string{}, running: map[string]*weir{}, asked: true, slow: make(chan error, 10)}
+func newOperator(t *testing.T, page string) *operator {
+	page, err := filepath.Abs(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{t: t, page: page, dir: t.TempDir(), servers: map[string]*backendtest.Server{}, ports: map[string]string{}, running: map[string]*weir{}, asked: true, slow: make(chan error, 10)}
 	for _, port := range []string{"8001", "8002", "8003"} {
 		o.servers[port] = endpoint(t, port)
 		o.behave(port, 0)
@@ -233,7 +245,7 @@ func (o *operator) console(block []string) (now []string) {
 				want = nil
 			}
 		} else if !matched {
-			o.t.Fatalf("$ %s\nprinted\n%s\nbut docs/operations.md has\n%s", command, got, wanted)
+			o.t.Fatalf("$ %s\nprinted\n%s\nbut %s has\n%s", command, got, o.page, wanted)
 		}
 		now = append(now, want...)
 	}
@@ -250,7 +262,7 @@ func (o *operator) interrupt() {
 		return
 	}
 	if got := o.beside(); !matches(o.wanted, got) {
-		o.t.Errorf("what ran beside printed\n%s\nbut docs/operations.md has\n%s", got, o.wanted)
+		o.t.Errorf("what ran beside printed\n%s\nbut %s has\n%s", got, o.page, o.wanted)
 	}
 	o.beside = nil
 }
@@ -264,7 +276,7 @@ func (o *operator) do(command, want string) (got string, ok bool) {
 		return got, matches(want, got)
 	}
 	if !o.asked {
-		o.t.Fatalf("before %q: exit status %d", command, o.status)
+		o.t.Fatalf("before %q: exit status %d, and it printed\n%s", command, o.status, o.printed)
 	}
 	o.note()
 	o.status = 0
@@ -285,6 +297,7 @@ func (o *operator) do(command, want string) (got string, ok bool) {
 	}
 	o.asked = o.status == 0
 	got = o.told(got)
+	o.printed = got
 	return got, matches(want, got)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"weir/backend/backendtest"
 	"weir/balancer/rollout"
+	"weir/internal/mlflowtest"
 )
 
 // moved is a site whose rollout moves by itself, in steps of 20 %.
@@ -119,7 +120,7 @@ func TestAutoAtItsLeast(t *testing.T) {
 // TestAutoByAFigure: what is read elsewhere moves the weight, too, and the registry follows.
 func TestAutoByAFigure(t *testing.T) {
 	good, bad := scalar("0.1"), scalar("0.9")
-	p, m := newPrometheus(t, good), newRegistry(t)
+	p, m := newPrometheus(t, good), mlflowtest.New(t)
 	s := moved(t, backendtest.Behaviour{}, "max: 60, keep: true", fmt.Sprintf(`prometheus: [{name: refunds, url: '%s', query: 'sum(rate(refunds_total{version="2"}[1m]))', max: 0.5}]`, p.URL))
 	s.yaml = strings.Replace(s.yaml, "rollout: {", fmt.Sprintf("rollout: {checks: {gates: [{mlflow: {url: '%s', model: digits, version: 2, set_alias: champion}}]}, ", m.URL), 1)
 	x := run(t, newStore(), s.parse(t))
@@ -127,7 +128,7 @@ func TestAutoByAFigure(t *testing.T) {
 	x.roll()
 	champion := func(version string) {
 		t.Helper()
-		eventually(t, "the champion is "+version, func() bool { return strings.Contains(m.state(), "champion="+version) })
+		eventually(t, "the champion is "+version, func() bool { return strings.Contains(m.State(), "champion="+version) })
 	}
 	champion("2")
 	p.answer.Store(&bad)

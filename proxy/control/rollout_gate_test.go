@@ -17,6 +17,7 @@ import (
 
 	"weir/backend/backendtest"
 	"weir/balancer/rollout"
+	"weir/internal/mlflowtest"
 )
 
 // ended waits for the end of the rollout, and returns it.
@@ -240,8 +241,8 @@ func TestMLflowGate(t *testing.T) {
 		{name: "no file", gate: `model: digits, version: 1, token_file: /nowhere/token`, why: "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := newRegistry(t)
-			m.auth, m.down = c.auth, c.down
+			m := mlflowtest.New(t)
+			m.Auth, m.Down = c.auth, c.down
 			s := gated(t, fmt.Sprintf("{mlflow: {url: '%s/', %s}}", m.URL, c.gate))
 			s.yaml = strings.Replace(s.yaml, "green: {", `green: {version: "2", `, 1)
 			x := run(t, newStore(), s.parse(t))
@@ -253,8 +254,8 @@ func TestMLflowGate(t *testing.T) {
 			if (end.Phase == rollout.Succeeded) != c.pass || (x.weights() == "blue=0 green=100") != c.pass {
 				t.Errorf("it is %s (%s), %s", end.Phase, end.Why, x.weights())
 			}
-			if len(m.changes) > 0 {
-				t.Errorf("it changed %v", m.changes)
+			if len(m.Changes) > 0 {
+				t.Errorf("it changed %v", m.Changes)
 			}
 		})
 	}
@@ -265,14 +266,14 @@ func TestMLflowGate(t *testing.T) {
 func TestRegistryFollowsWhatServes(t *testing.T) {
 	const before = "Production=1 Staging=2 challenger=2 champion=1"
 	const after = "Archived=1 Production=2 challenger=2 champion=2"
-	m := newRegistry(t)
+	m := mlflowtest.New(t)
 	s := gated(t, fmt.Sprintf("{mlflow: {url: '%s', model: digits, alias: challenger, set_alias: champion, set_stage: Production}}", m.URL))
 	s.yaml = strings.Replace(s.yaml, "steps: [{weight: 100, hold: 0s}]", "steps: [{weight: 50, hold: 1h}, {weight: 100, hold: 0s}]", 1)
 	store := newStore()
 	x := run(t, store, s.parse(t))
 	is := func(what, want string) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%s: %s", what, want), func() bool { return m.state() == want })
+		eventually(t, fmt.Sprintf("%s: %s", what, want), func() bool { return m.State() == want })
 	}
 	x.roll()
 	x.becomes(rollout.Progressing)
@@ -282,14 +283,14 @@ func TestRegistryFollowsWhatServes(t *testing.T) {
 
 	x.roll()
 	x.becomes(rollout.Progressing)
-	m.set(func() { m.down = true })
+	m.Set(func() { m.Down = true })
 	must[RolloutStatus](t)(x.CommandRollout("predict", rollout.Promote, by))
 	x.becomes(rollout.Succeeded)
 	eventually(t, "the failure is shown", func() bool {
 		s, _ := x.Rollout("predict")
 		return len(s.Registry) == 1 && !s.Registry[0].Moved && strings.Contains(s.Registry[0].Why, "503")
 	})
-	m.set(func() { m.down = false })
+	m.Set(func() { m.Down = false })
 	x.stop()
 	x = run(t, store, s.parse(t)) // tries at once
 	is("after it has succeeded, and a restart", after)
@@ -302,8 +303,8 @@ func TestRegistryFollowsWhatServes(t *testing.T) {
 	is("rolled back", before)
 	must[any](t)(x.SetWeights("predict", map[string]float64{"blue": 50, "green": 50}, by))
 	is("serves again", after)
-	m.set(func() {
-		m.aliases["champion"], m.versions[1].stage, m.versions[4].stage = "5", "Archived", "Production"
+	m.Set(func() {
+		m.Aliases["champion"], m.Versions[1].Stage, m.Versions[4].Stage = "5", "Archived", "Production"
 	})
 	must[any](t)(x.SetWeights("predict", map[string]float64{"blue": 100, "green": 0}, by))
 	eventually(t, "it is not moved any more", func() bool { s, _ := x.Rollout("predict"); return !s.Registry[0].Moved })
@@ -312,15 +313,15 @@ func TestRegistryFollowsWhatServes(t *testing.T) {
 
 // TestRegistryWithoutAnAlias: where there was no such alias, there is none again.
 func TestRegistryWithoutAnAlias(t *testing.T) {
-	m := newRegistry(t)
-	m.aliases = map[string]string{}
+	m := mlflowtest.New(t)
+	m.Aliases = map[string]string{}
 	x := run(t, newStore(), gated(t, fmt.Sprintf("{mlflow: {url: '%s', model: digits, version: 2, set_alias: champion}}", m.URL)).parse(t))
 	x.roll()
 	x.becomes(rollout.Succeeded)
 	eventually(t, "it is moved", func() bool { s, _ := x.Rollout("predict"); return s.Registry[0].Moved })
 	must[any](t)(x.Switch("predict", "blue", by))
 	eventually(t, "it is moved back", func() bool { s, _ := x.Rollout("predict"); return !s.Registry[0].Moved })
-	if got := strings.Join(m.changes, ", "); got != "alias champion 2, no alias champion" {
+	if got := strings.Join(m.Changes, ", "); got != "alias champion 2, no alias champion" {
 		t.Errorf("changes: %s", got)
 	}
 }

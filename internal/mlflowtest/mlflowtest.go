@@ -1,4 +1,5 @@
-package control
+// Package mlflowtest stands in for the model registry of an MLflow tracking server, for tests.
+package mlflowtest
 
 import (
 	"encoding/json"
@@ -11,29 +12,29 @@ import (
 	"testing"
 )
 
-// registry stands in for the model registry of an MLflow tracking server: the part of its REST API 2.0 that weir uses, with
+// Registry stands in for the model registry of an MLflow tracking server: the part of its REST API 2.0 that weir uses, with
 // what its documentation requires of requests, and the errors of the server.
-type registry struct {
-	t    *testing.T
+type Registry struct {
 	URL  string
 	mu   sync.Mutex
-	auth string // the header field Authorization that is asked for; "": none
-	down bool   // it answers 503 to all
+	Auth string // the header field Authorization that is asked for; "": none
+	Down bool   // it answers 503 to all
 	// versions of the one model, digits, from 1; their runs have the metrics.
-	versions []registered
-	aliases  map[string]string
-	runs     map[string]map[string]any
-	changes  []string // that were made
+	Versions []Registered
+	Aliases  map[string]string
+	Runs     map[string]map[string]any
+	Changes  []string // that were made
 }
 
-type registered struct{ run, status, stage string }
+// Registered is a version: its run, status and stage.
+type Registered struct{ Run, Status, Stage string }
 
-func newRegistry(t *testing.T) *registry {
-	m := &registry{
-		t:        t,
-		versions: []registered{{"run1", "READY", "Production"}, {"run2", "READY", "Staging"}, {"run3", "FAILED_REGISTRATION", "None"}, {"", "READY", "None"}, {"run5", "READY", "None"}},
-		aliases:  map[string]string{"champion": "1", "challenger": "2"},
-		runs:     map[string]map[string]any{"run1": {"accuracy": 0.91}, "run2": {"accuracy": 0.93, "recall": 0.88}, "run5": {"accuracy": "NaN"}},
+// New starts a registry of one model, digits, with five versions. It ends with the test.
+func New(t testing.TB) *Registry {
+	m := &Registry{
+		Versions: []Registered{{"run1", "READY", "Production"}, {"run2", "READY", "Staging"}, {"run3", "FAILED_REGISTRATION", "None"}, {"", "READY", "None"}, {"run5", "READY", "None"}},
+		Aliases:  map[string]string{"champion": "1", "challenger": "2"},
+		Runs:     map[string]map[string]any{"run1": {"accuracy": 0.91}, "run2": {"accuracy": 0.93, "recall": 0.88}, "run5": {"accuracy": "NaN"}},
 	}
 	s := httptest.NewServer(m)
 	t.Cleanup(s.Close)
@@ -41,24 +42,24 @@ func newRegistry(t *testing.T) *registry {
 	return m
 }
 
-// set changes the registry as somebody else would.
-func (m *registry) set(f func()) {
+// Set changes the registry as somebody else would.
+func (m *Registry) Set(f func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f()
 }
 
-// state is what is called what: champion=1 Production=1.
-func (m *registry) state() string {
+// State is what is called what: champion=1 Production=1.
+func (m *Registry) State() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var s []string
-	for alias, version := range m.aliases {
+	for alias, version := range m.Aliases {
 		s = append(s, alias+"="+version)
 	}
-	for i, v := range m.versions {
-		if v.stage != "None" {
-			s = append(s, fmt.Sprintf("%s=%d", v.stage, i+1))
+	for i, v := range m.Versions {
+		if v.Stage != "None" {
+			s = append(s, fmt.Sprintf("%s=%d", v.Stage, i+1))
 		}
 	}
 	slices.Sort(s)
@@ -70,14 +71,14 @@ type mlflowFault struct {
 	code, message string
 }
 
-func (m *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.down {
+	if m.Down {
 		http.Error(w, "upstream connect error", http.StatusServiceUnavailable)
 		return
 	}
-	if m.auth != "" && r.Header.Get("Authorization") != m.auth {
+	if m.Auth != "" && r.Header.Get("Authorization") != m.Auth {
 		w.Header().Set("WWW-Authenticate", `Basic realm="mlflow"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = w.Write([]byte("You are not authenticated. Please see https://www.mlflow.org/docs/latest/auth/index.html on how to authenticate."))
@@ -105,14 +106,14 @@ func (m *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-func (m *registry) fail(w http.ResponseWriter, f mlflowFault) {
+func (m *Registry) fail(w http.ResponseWriter, f mlflowFault) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(f.status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error_code": f.code, "message": f.message})
 }
 
 // answer does what an endpoint of the API does.
-func (m *registry) answer(endpoint string, ask map[string]any) (answer any, fault mlflowFault) {
+func (m *Registry) answer(endpoint string, ask map[string]any) (answer any, fault mlflowFault) {
 	required := map[string][]string{
 		"GET registered-models/alias": {"name", "alias"}, "POST registered-models/alias": {"name", "alias", "version"}, "DELETE registered-models/alias": {"name", "alias"},
 		"GET registered-models/get": {"name"}, "POST registered-models/get-latest-versions": {"name"}, "GET model-versions/get": {"name", "version"},
@@ -129,7 +130,7 @@ func (m *registry) answer(endpoint string, ask map[string]any) (answer any, faul
 	}
 	text := func(name string) string { s, _ := ask[name].(string); return s }
 	if endpoint == "GET runs/get" {
-		figures, ok := m.runs[text("run_id")]
+		figures, ok := m.Runs[text("run_id")]
 		if !ok {
 			return nil, mlflowFault{404, "RESOURCE_DOES_NOT_EXIST", "Run with id=" + text("run_id") + " not found"}
 		}
@@ -144,28 +145,28 @@ func (m *registry) answer(endpoint string, ask map[string]any) (answer any, faul
 	}
 	number := 0
 	if v := text("version"); v != "" {
-		if _, err := fmt.Sscan(v, &number); err != nil || number < 1 || number > len(m.versions) {
+		if _, err := fmt.Sscan(v, &number); err != nil || number < 1 || number > len(m.Versions) {
 			return nil, mlflowFault{404, "RESOURCE_DOES_NOT_EXIST", "Model Version (name=digits, version=" + v + ") not found"}
 		}
 	}
 	switch endpoint {
 	case "GET registered-models/alias":
-		at, ok := m.aliases[text("alias")]
+		at, ok := m.Aliases[text("alias")]
 		if !ok {
 			return nil, mlflowFault{400, "INVALID_PARAMETER_VALUE", "Registered model alias " + text("alias") + " not found."}
 		}
 		_, _ = fmt.Sscan(at, &number)
 		return map[string]any{"model_version": m.version(number)}, fault
 	case "POST registered-models/alias":
-		m.aliases[text("alias")] = text("version")
-		m.changes = append(m.changes, "alias "+text("alias")+" "+text("version"))
+		m.Aliases[text("alias")] = text("version")
+		m.Changes = append(m.Changes, "alias "+text("alias")+" "+text("version"))
 	case "DELETE registered-models/alias":
-		delete(m.aliases, text("alias"))
-		m.changes = append(m.changes, "no alias "+text("alias"))
+		delete(m.Aliases, text("alias"))
+		m.Changes = append(m.Changes, "no alias "+text("alias"))
 	case "GET registered-models/get":
 		model := map[string]any{"name": "digits"}
 		var all []map[string]string
-		for alias, version := range m.aliases {
+		for alias, version := range m.Aliases {
 			all = append(all, map[string]string{"alias": alias, "version": version})
 		}
 		if len(all) > 0 { // an empty list is left out
@@ -174,33 +175,33 @@ func (m *registry) answer(endpoint string, ask map[string]any) (answer any, faul
 		return map[string]any{"registered_model": model}, fault
 	case "POST registered-models/get-latest-versions":
 		stages, _ := ask["stages"].([]any)
-		for i := len(m.versions); i > 0; i-- {
-			if slices.Contains(stages, any(m.versions[i-1].stage)) {
+		for i := len(m.Versions); i > 0; i-- {
+			if slices.Contains(stages, any(m.Versions[i-1].Stage)) {
 				return map[string]any{"model_versions": []any{m.version(i)}}, fault
 			}
 		}
 	case "GET model-versions/get":
 		return map[string]any{"model_version": m.version(number)}, fault
 	case "POST model-versions/transition-stage":
-		for i := range m.versions {
-			if alone, _ := ask["archive_existing_versions"].(bool); alone && m.versions[i].stage == text("stage") {
-				m.versions[i].stage = "Archived"
+		for i := range m.Versions {
+			if alone, _ := ask["archive_existing_versions"].(bool); alone && m.Versions[i].Stage == text("stage") {
+				m.Versions[i].Stage = "Archived"
 			}
 		}
-		m.versions[number-1].stage = text("stage")
-		m.changes = append(m.changes, "stage "+text("version")+" "+text("stage"))
+		m.Versions[number-1].Stage = text("stage")
+		m.Changes = append(m.Changes, "stage "+text("version")+" "+text("stage"))
 		return map[string]any{"model_version": m.version(number)}, fault
 	}
 	return map[string]any{}, fault
 }
 
-func (m *registry) version(number int) map[string]any {
-	v := m.versions[number-1]
-	answer := map[string]any{"name": "digits", "version": fmt.Sprint(number), "current_stage": v.stage, "status": v.status}
-	if v.run != "" {
-		answer["run_id"] = v.run
+func (m *Registry) version(number int) map[string]any {
+	v := m.Versions[number-1]
+	answer := map[string]any{"name": "digits", "version": fmt.Sprint(number), "current_stage": v.Stage, "status": v.Status}
+	if v.Run != "" {
+		answer["run_id"] = v.Run
 	}
-	if v.status != "READY" {
+	if v.Status != "READY" {
 		answer["status_message"] = "no artifacts"
 	}
 	return answer
