@@ -57,7 +57,9 @@ bench-quick: setup build ## compare with nginx and HAProxy on small requests, un
 
 .PHONY: bench-scenarios
 bench-scenarios: setup build ## compare policies of balancing before unequal pods, half an hour: docs/balancing.md
-	bin/weir-bench scenarios -o markdown --into docs/balancing.md
+	bin/weir-bench scenarios -o json > docs/scenarios.json.new
+	@mv docs/scenarios.json.new docs/scenarios.json
+	bin/weir-bench scenarios --from docs/scenarios.json -o markdown --into docs/balancing.md --plots docs/plots
 
 .PHONY: caddy
 caddy: bin/caddy ## bin/caddy, for make bench: from its Go module, minutes the first time

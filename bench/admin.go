@@ -82,7 +82,31 @@ type Rollout struct {
 	Step   int        `json:"step"`
 	Steps  []struct{} `json:"steps"`
 	Weight float64    `json:"weight"`
+	Since  time.Time  `json:"since"` // of the phase or the step
 	Why    string     `json:"why"`
+	// Analysis is nil where nothing was judged yet.
+	Analysis *Analysis `json:"analysis"`
+}
+
+// Analysis is what the analysis of a rollout has come to.
+type Analysis struct {
+	Canary RolloutCounts  `json:"canary"`
+	Stable RolloutCounts  `json:"stable"`
+	Checks []RolloutCheck `json:"checks"`
+}
+
+// RolloutCounts are the requests that were judged at one version, and how many failed.
+type RolloutCounts struct {
+	Requests uint64 `json:"requests"`
+	Errors   uint64 `json:"errors"`
+}
+
+// RolloutCheck is one check of an analysis. The ratio of the versions lies between Low and High; nil: not known.
+type RolloutCheck struct {
+	Name  string   `json:"name"`
+	Ratio *float64 `json:"ratio"`
+	Low   *float64 `json:"low"`
+	High  *float64 `json:"high"`
 }
 
 // Rollout returns the rollout of a route that is under way, or its last one.
@@ -92,6 +116,22 @@ func (a *Admin) Rollout(ctx context.Context, route string) (*Rollout, error) {
 		return nil, err
 	}
 	return &r, nil
+}
+
+// StartRollout begins to roll a route out to a variant.
+func (a *Admin) StartRollout(ctx context.Context, route, to string) error {
+	body := struct {
+		To string `json:"to"`
+	}{to}
+	return a.call(ctx, http.MethodPost, "/api/v1/routes/"+url.PathEscape(route)+"/rollout", body, &struct{}{})
+}
+
+// AbortRollout gives the new version of a route up.
+func (a *Admin) AbortRollout(ctx context.Context, route, reason string) error {
+	body := struct {
+		Reason string `json:"reason,omitempty"`
+	}{reason}
+	return a.call(ctx, http.MethodPost, "/api/v1/routes/"+url.PathEscape(route)+"/rollout/abort", body, &struct{}{})
 }
 
 // Outcome is what became of a request, for the experiment of its route.
@@ -134,7 +174,7 @@ func (a *Admin) call(ctx context.Context, method, path string, in, out any) erro
 	if err != nil {
 		return fmt.Errorf("admin API: %s %s: %w", method, path, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("admin API: %s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer[:min(len(answer), 500)]))
 	}
 	if err := json.Unmarshal(answer, out); err != nil {

@@ -31,6 +31,8 @@ type Result struct {
 	Scenarios    []Load            `json:"scenarios"`
 	Summary      []Summary         `json:"summary"`
 	Measurements []Measurement     `json:"measurements"`
+
+	plots string // the folder of the drawings, as a document names it; "": there are none
 }
 
 // Load describes a scenario.
@@ -217,7 +219,7 @@ func (r *Result) markdown(w io.Writer) error {
 				fmt.Fprintf(b, "| %s |\n", strings.Join(s.cells(), " | "))
 			}
 		}
-		b.WriteString("\n")
+		b.WriteString("\n" + r.image(load))
 	}
 	fmt.Fprintf(b, "%s.\n", r.conditions())
 	_, err := io.WriteString(w, b.String())

@@ -43,7 +43,7 @@ func execute(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), demoCommand(), compareCommand(), scenariosCommand(), endpointCommand(), podCommand())
+	root.AddCommand(runCommand(), demoCommand(), compareCommand(), scenariosCommand(), rolloutsCommand(), endpointCommand(), podCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

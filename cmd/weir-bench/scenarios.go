@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +24,7 @@ type scenariosOptions struct {
 	rounds              int
 	warmup, duration    time.Duration
 	output, into        string
+	from, plots         string
 }
 
 func scenariosCommand() *cobra.Command {
@@ -41,7 +43,7 @@ Scenarios:
 Policies: ` + strings.Join(policyNames(), ", "),
 		Example: `  weir-bench scenarios --scenarios slow --rounds 5
   weir-bench scenarios --policies nginx,weir --duration 30s -o json
-  weir-bench scenarios -o markdown --into docs/balancing.md`,
+  weir-bench scenarios --from scenarios.json -o markdown --into docs/balancing.md --plots docs/plots`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runScenarios(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -53,6 +55,8 @@ Policies: ` + strings.Join(policyNames(), ", "),
 	f.IntVar(&o.rounds, "rounds", 3, "how often every policy is measured in every scenario")
 	f.DurationVar(&o.warmup, "warmup", 3*time.Second, "load before each measurement")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement")
+	f.StringVar(&o.from, "from", "", "measure nothing: take what was written to this `FILE` with -o json")
+	f.StringVar(&o.plots, "plots", "", "draw each scenario into a file of this `FOLDER`, which markdown then shows")
 	f.StringVar(&o.into, "into", "", "put the output into this `FILE`, between the lines "+scenarios.TablesBegin+" and "+scenarios.TablesEnd)
 	f.StringVarP(&o.output, "output", "o", "text", strings.Join(scenarios.Formats(), ", "))
 	return cmd
@@ -99,13 +103,22 @@ func runScenarios(ctx context.Context, o scenariosOptions, out, messages io.Writ
 	if err != nil {
 		return failure{err}
 	}
-	result, err := scenarios.Run(ctx, scenarios.Options{
+	result, err := o.result(ctx, scenarios.Options{
 		Programs: filepath.Dir(executable), Policies: policies, Scenarios: chosen,
 		Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration,
 		Say: func(line string) { fmt.Fprintln(messages, line) },
 	})
 	if err != nil {
 		return failure{err}
+	}
+	if o.plots != "" {
+		link, err := filepath.Rel(filepath.Dir(o.into), o.plots) // without a document, as the folder is named
+		if err == nil {
+			err = result.WritePlots(o.plots, filepath.ToSlash(link))
+		}
+		if err != nil {
+			return failure{err}
+		}
 	}
 	return put(result, o.output, out, o.into, scenarios.TablesBegin, scenarios.TablesEnd)
 }
@@ -151,4 +164,20 @@ it slept. The scenarios start one for each of their pods.`,
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9001", "address to listen on, HOST:PORT")
 	cmd.Flags().StringVar(&model, "model", "", "how it serves, in JSON; durations in nanoseconds")
 	return cmd
+}
+
+// result measures, or reads what was measured before.
+func (o *scenariosOptions) result(ctx context.Context, run scenarios.Options) (*scenarios.Result, error) {
+	if o.from == "" {
+		return scenarios.Run(ctx, run)
+	}
+	f, err := os.Open(o.from)
+	if err != nil {
+		return nil, err
+	}
+	result, err := scenarios.Read(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.from, err)
+	}
+	return result, nil
 }
