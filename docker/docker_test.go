@@ -35,6 +35,12 @@ func TestConfigurations(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	// The autoscaler asks within the bounds that weir answers in.
+	for _, pool := range loaded["swarm.yaml"].Pools {
+		if s := pool.Scale; s == nil || s.Min != 2 || s.Max != 10 {
+			t.Errorf("swarm.yaml: the scale of pool %s is %+v", pool.Name, s)
+		}
+	}
 	// Prometheus asks from another container, and an admin listener that others reach has tokens; elsewhere it is loopback.
 	for name, cfg := range loaded {
 		open := cfg.Admin.Address == ":9901"
@@ -78,11 +84,14 @@ func TestEndpointsAreServices(t *testing.T) {
 	}
 }
 
-// addresses are those of all endpoints.
+// addresses are those of all endpoints, and the names by which they are found.
 func addresses(cfg *config.Config) (all []string) {
 	for _, pool := range cfg.Pools {
 		for _, e := range pool.Endpoints {
 			all = append(all, e.Address)
+		}
+		if pool.Discover != nil {
+			all = append(all, pool.Discover.DNS)
 		}
 	}
 	return all
