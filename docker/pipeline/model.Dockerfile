@@ -13,4 +13,6 @@ COPY --chmod=0444 ${MODEL} /models/model.onnx
 ENV MODEL_PATH=/models/model.onnx MODEL_NAME=model MODEL_VERSION=${MODEL_VERSION}
 LABEL org.opencontainers.image.title="ml-api" org.opencontainers.image.version="${MODEL_VERSION}"
 EXPOSE 8000
+# The base's asks where the base listens, which is another port.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["/weir-backend", "healthcheck", "127.0.0.1:8000"]
 CMD ["--listen", ":8000"]

@@ -21,6 +21,8 @@ var files = map[string]string{
 	"bench.Dockerfile":   root,
 	"mlflow.Dockerfile":  "../..",
 	"fluentd/Dockerfile": "../../fluentd",
+
+	"pipeline/model.Dockerfile": root,
 }
 
 // ours are the images whose contents are weir's own: they have to do without a shell.
@@ -94,7 +96,8 @@ func check(t *testing.T, file *dockerfile.File, folder string) (faults []string)
 		_ = i
 	}
 	for _, target := range targets(file) {
-		faults = append(faults, runtime(target)...)
+		base, _ := file.Image(target)
+		faults = append(faults, runtime(target, strings.HasPrefix(base, own))...)
 	}
 	return faults
 }
@@ -108,6 +111,10 @@ func targets(file *dockerfile.File) []*dockerfile.Stage {
 	}
 	return all
 }
+
+// own is how the names of weir's own images begin. What is built upon one has its user, its signal and its program; but
+// its health check asks at the port at which the base listens.
+const own = "ghcr.io/weir-proxy/"
 
 // floating are tags that mean another image tomorrow. One of a version's minor is none: it gets fixes.
 var floating = regexp.MustCompile(`:(latest|stable|edge|nightly|main|master|alpine|slim|bookworm|debian)$`)
@@ -142,7 +149,16 @@ func copies(file *dockerfile.File, i int, in dockerfile.Instruction, context []s
 		}
 		return faults
 	}
+	defaults := map[string]string{}
+	for _, arg := range file.Stages[i].Instructions {
+		if pairs, err := arg.Pairs(); arg.Name == "ARG" && err == nil {
+			for _, p := range pairs {
+				defaults[p.Name] = p.Value
+			}
+		}
+	}
 	for _, source := range sources {
+		source = os.Expand(source, func(name string) string { return defaults[name] })
 		if strings.Contains(source, "://") {
 			if in.Name != "ADD" || !strings.HasPrefix(strings.Join(in.Flags["checksum"], ""), "sha256:") {
 				faults = append(faults, in.Name+" "+source+": without a checksum nobody knows what that is")
@@ -156,14 +172,14 @@ func copies(file *dockerfile.File, i int, in dockerfile.Instruction, context []s
 	return faults
 }
 
-// runtime checks a stage that becomes an image.
-func runtime(s *dockerfile.Stage) (faults []string) {
+// runtime checks a stage that becomes an image; inherits tells that it is built upon an image of weir's own.
+func runtime(s *dockerfile.Stage, inherits bool) (faults []string) {
 	user, ok := s.Last("USER")
-	if name, _, _ := strings.Cut(user.Args, ":"); !ok || name == "root" || name == "0" || name == "" {
+	if name, _, _ := strings.Cut(user.Args, ":"); (ok || !inherits) && (name == "root" || name == "0" || name == "") {
 		faults = append(faults, "the last USER is "+user.Args+": it runs as root")
 	}
 	for _, name := range []string{"HEALTHCHECK", "STOPSIGNAL", "ENTRYPOINT"} {
-		if _, ok := s.Last(name); !ok && !(name == "ENTRYPOINT" && s.From == "${FLUENTD_IMAGE}") {
+		if _, ok := s.Last(name); !ok && !(name == "ENTRYPOINT" && s.From == "${FLUENTD_IMAGE}") && (!inherits || name == "HEALTHCHECK") {
 			faults = append(faults, "no "+name)
 		}
 	}
@@ -222,6 +238,10 @@ func TestCheckFindsFaults(t *testing.T) {
 		{"alpine:3.22", "${BASE}", "it is not known what that is"},
 		{"COPY go.mod", "COPY no.mod", "the context has no such file"},
 		{"COPY go.mod", "COPY README.md", "the context has no such file"}, // .dockerignore leaves it out
+		{"COPY go.mod", "ARG FILE=go.mod\nCOPY $FILE", ""},
+		{"COPY go.mod", "ARG FILE=no.mod\nCOPY ${FILE}", "COPY no.mod: the context has no such file"},
+		{"gcr.io/distroless/static-debian12:nonroot", own + "weir", "no version"},
+		{"USER 65532:65532\nSTOPSIGNAL SIGTERM\nHEALTHCHECK", "HEALTHCHECK", "it runs as root"},
 		{"COPY go.mod", "ADD go.mod", "COPY does what it says"},
 		{"COPY go.mod", "ADD https://example.com/x", "without a checksum"},
 		{"--from=build", "--from=builder", "no earlier stage"},
@@ -235,6 +255,26 @@ func TestCheckFindsFaults(t *testing.T) {
 		if !strings.Contains(good, test.was) {
 			t.Fatalf("%q is not in the good file", test.was)
 		}
+		file, err := dockerfile.Parse(strings.Replace(good, test.was, test.is, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults := strings.Join(check(t, file, root), "\n")
+		if !strings.Contains(faults, test.fault) || test.fault == "" && faults != "" {
+			t.Errorf("%q in the place of %q: faults %q, want %q", test.is, test.was, faults, test.fault)
+		}
+	}
+}
+
+// TestInheritedSettings: what is built upon an image of weir's own has its user and its program, and asks for its health itself.
+func TestInheritedSettings(t *testing.T) {
+	const good = "FROM " + own + "weir-backend:v1.2.3\nHEALTHCHECK CMD [\"/a\"]\nCMD [\"--listen\", \":8000\"]\n"
+	for _, test := range []struct{ was, is, fault string }{
+		{"", "", ""},
+		{"HEALTHCHECK CMD [\"/a\"]\n", "", "no HEALTHCHECK"},
+		{"HEALTHCHECK", "USER root\nHEALTHCHECK", "it runs as root"},
+		{own, "ghcr.io/others/", "it runs as root"},
+	} {
 		file, err := dockerfile.Parse(strings.Replace(good, test.was, test.is, 1))
 		if err != nil {
 			t.Fatal(err)
