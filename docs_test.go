@@ -78,7 +78,7 @@ var around = map[string]string{
 // page names.
 func TestBlocksOfPagesLoad(t *testing.T) {
 	for page, blocks := range map[string]int{
-		"docs/traffic.md": 10, "docs/protocols.md": 10, "docs/rollouts.md": 3, "docs/experiments.md": 3, "docs/balancing.md": 1,
+		"docs/traffic.md": 10, "docs/protocols.md": 10, "docs/rollouts.md": 3, "docs/experiments.md": 3, "docs/balancing.md": 1, "docs/kubernetes.md": 0,
 		"docs/scaling.md": 2, "docs/monitoring.md": 1, "docs/docker.md": 1,
 	} {
 		t.Run(page, func(t *testing.T) { blocksLoad(t, page, blocks) })

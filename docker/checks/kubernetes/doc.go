@@ -1,0 +1,2 @@
+// Package kubernetes holds the tests of docker/kubernetes: what the overlays come to, and that it fits together.
+package kubernetes
