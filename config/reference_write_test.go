@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
@@ -57,11 +58,17 @@ func required(t *testing.T, path string) bool {
 	return false
 }
 
+// schemaOfTests is the schema, made once: it takes a while. It is shared: do not change it.
+var schemaOfTests = sync.OnceValues(func() (s schema, err error) {
+	err = json.Unmarshal(Schema(), &s)
+	return s, err
+})
+
 // objects returns the schemas that may describe the object at a path.
 func objects(t *testing.T, path string) []schema {
 	t.Helper()
-	var s schema
-	if err := json.Unmarshal(Schema(), &s); err != nil {
+	s, err := schemaOfTests()
+	if err != nil {
 		t.Fatal(err)
 	}
 	for step := range strings.SplitSeq(path, ".") {

@@ -271,6 +271,7 @@ func TestEdgeAuthFollowsItsFiles(t *testing.T) {
 
 // TestEdgeBruteForce: somebody who tries passwords gets few tries, and nobody else waits for them.
 func TestEdgeBruteForce(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	users := file(t, "users", htpasswd(t, "alice", "secret", costOf(t, 10*time.Millisecond)))
 	r := start(t, setup{endpoints: []string{ep.addr}, options: oneLoop, top: "trusted_proxies: [127.0.0.0/8]\n", change: func(c *config.Config) {
@@ -339,6 +340,7 @@ func TestEdgeBruteForce(t *testing.T) {
 
 // TestEdgePasswordInterrupted: whoever waits for a look at his password may leave, or run out of time.
 func TestEdgePasswordInterrupted(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	users := file(t, "users", htpasswd(t, "alice", "secret", costOf(t, 500*time.Millisecond)))
 	r := start(t, setup{endpoints: []string{ep.addr}, route: "timeouts: {total: 100ms}", change: func(c *config.Config) {

@@ -193,6 +193,7 @@ func TestEdgeCacheLeaderLeaves(t *testing.T) {
 
 // TestEdgeCacheSlowLeader: a client that does not read its answer holds nobody up for long.
 func TestEdgeCacheSlowLeader(t *testing.T) {
+	alongside(t)
 	h := newHeld(backendtest.Behaviour{BodySize: 16 << 20})
 	s := backendtest.NewServer(t, h.behaviour())
 	cfg := aCache()
@@ -246,6 +247,7 @@ func staleSetup(c *config.Cache, s *backendtest.Server) setup {
 
 // TestEdgeCacheStaleIfError: while endpoints fail, a stale answer is better than none.
 func TestEdgeCacheStaleIfError(t *testing.T) {
+	alongside(t)
 	for name, b := range map[string]backendtest.Behaviour{
 		"503":          {Status: 503, Body: []byte("busy")},
 		"reset":        {Fault: backendtest.FaultResetBeforeHead},

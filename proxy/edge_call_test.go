@@ -61,6 +61,7 @@ func own(t *testing.T, m *message, status int) string {
 
 // TestEdgeCallOwnErrors: a call gets weir's errors as statuses of gRPC. They count as what they would be with HTTP.
 func TestEdgeCallOwnErrors(t *testing.T) {
+	alongside(t)
 	ok := newEndpoint(t, serveBytes(trailing("grpc-status: 0\r\n")))
 	hang := newEndpoint(t, func(s *served) { s.request(); s.head() })
 	garbage := newEndpoint(t, serveBytes("SSH-2.0-OpenSSH\r\n"))
@@ -355,6 +356,7 @@ func TestEdgeCallTimeout(t *testing.T) {
 // TestEdgeCallTimeoutEnds: the route's total ends with the head of an answer, since that may be a stream; what the
 // client says holds to the end of it.
 func TestEdgeCallTimeoutEnds(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, func(s *served) {
 		for s.request() != nil {
 			s.send("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -86,6 +86,7 @@ func TestEdgeTimeoutFieldEnds(t *testing.T) {
 // TestEdgeTimeoutOfEvents: the time of a request ends with the head where the answer is an event stream, and else with
 // its last byte.
 func TestEdgeTimeoutOfEvents(t *testing.T) {
+	alongside(t)
 	for kind, whole := range map[string]bool{"text/event-stream": true, "Text/Event-Stream ; charset=utf-8": true, "text/event-streams": false, "application/json": false} {
 		ep := newEndpoint(t, func(s *served) {
 			for m := s.request(); m != nil; m = s.request() {

@@ -93,6 +93,7 @@ func (r *running) discovery(t *testing.T) proxy.PoolStatus {
 }
 
 func TestEdgeDiscoverReplicasThatComeAndGo(t *testing.T) {
+	alongside(t)
 	port, pods := replicas(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	names := dnstest.New(t)
 	names.Answer("ml-api.test", "127.0.0.1", "127.0.0.2", "::1") // one pod, two kinds of address: one endpoint
@@ -166,6 +167,7 @@ func heldAt(pods map[string]*replica) (n int64) {
 
 // TestEdgeDiscoverKeepsTheLastGoodAnswer: neither a server that fails nor an answer without an address takes endpoints away.
 func TestEdgeDiscoverKeepsTheLastGoodAnswer(t *testing.T) {
+	alongside(t)
 	port, _ := replicas(t, "127.0.0.1", "127.0.0.2")
 	names := dnstest.New(t)
 	names.Answer("ml-api.test", "127.0.0.1")
@@ -200,6 +202,7 @@ func TestEdgeDiscoverKeepsTheLastGoodAnswer(t *testing.T) {
 
 // TestEdgeDiscoverLater: a name that is not known yet holds nothing up, and is used once it is.
 func TestEdgeDiscoverLater(t *testing.T) {
+	alongside(t)
 	port, _ := replicas(t, "127.0.0.1")
 	names := dnstest.New(t)
 	r := discovering(t, names, "later.test:"+port)
@@ -216,6 +219,7 @@ func TestEdgeDiscoverLater(t *testing.T) {
 
 // TestEdgeDiscoverServices: the records of the best priority, with ports and weights of their own; their targets are names.
 func TestEdgeDiscoverServices(t *testing.T) {
+	alongside(t)
 	port, _ := replicas(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	var number uint16
 	if _, err := fmt.Sscan(port, &number); err != nil {
@@ -246,6 +250,7 @@ func TestEdgeDiscoverServices(t *testing.T) {
 // TestEdgeDiscoverReloads: a reload that does not concern the name asks for nothing and keeps what was found; one that takes
 // it away ends the look-ups.
 func TestEdgeDiscoverReloads(t *testing.T) {
+	alongside(t)
 	port, _ := replicas(t, "127.0.0.1", "127.0.0.2")
 	names := dnstest.New(t)
 	names.Answer("ml-api.test", "127.0.0.1")

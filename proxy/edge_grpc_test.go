@@ -211,6 +211,7 @@ func TestEdgeGRPCOwnErrors(t *testing.T) {
 
 // TestEdgeGRPCDeadline: a deadline goes on to the server, and ends the call there when it is over.
 func TestEdgeGRPCDeadline(t *testing.T) {
+	alongside(t)
 	g := backendtest.NewGRPC(t, backendtest.GRPCBehaviour{Fault: backendtest.FaultHangBeforeHead})
 	r, c := overGRPC(t, setup{route: "timeouts: {total: 60s, attempt: 60s}\n"}, g)
 	const calls = 10

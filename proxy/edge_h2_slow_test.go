@@ -130,6 +130,7 @@ func TestEdgeH2SlowHeadsInTime(t *testing.T) {
 
 // TestEdgeH2SlowBodies: a body that does not go on ends its request, after timeouts.body, and no other.
 func TestEdgeH2SlowBodies(t *testing.T) {
+	alongside(t)
 	ep := newEndpoint(t, serveOK)
 	r := start(t, setup{endpoints: []string{ep.addr}, listener: "timeouts: {body: 500ms, header: 5m, keep_alive: 5m}"})
 	for name, send := range map[string]func(f *frames, id uint32){

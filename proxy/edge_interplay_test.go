@@ -49,6 +49,7 @@ func TestEdgeChunkedCostWithConcurrency(t *testing.T) {
 // TestEdgePoolQueueKnowsItsTurns: a pool's bound learns how long its requests take, so that one whose turn would come
 // after its deadline is refused at once.
 func TestEdgePoolQueueKnowsItsTurns(t *testing.T) {
+	alongside(t)
 	s := backendtest.NewServer(t, backendtest.Behaviour{Latency: time.Second, BodySize: 300_000}) // in more than one write
 	r := bounded(t, setup{endpoints: []string{s.Addr()}}, func(cfg *config.Config) {
 		cfg.Pools[0].Concurrency = &config.Concurrency{Max: 1, Queue: config.Queue{Size: 10}}

@@ -343,6 +343,7 @@ func program(t *testing.T, addr, name string, args ...string) {
 
 // TestEdgePresentToOthers: nginx and HAProxy as endpoints that expect a header, also on a Unix socket, and probes of them.
 func TestEdgePresentToOthers(t *testing.T) {
+	alongside(t)
 	for _, where := range []string{"TCP", "a Unix socket"} {
 		for _, version := range []string{"v1", "v2"} {
 			address := func(t *testing.T) string {

@@ -41,6 +41,7 @@ func sickAndWell(t *testing.T, b backendtest.Behaviour) (sick, well *backendtest
 
 // TestEdgeRetry: what is sent again to the other endpoint, and what is not.
 func TestEdgeRetry(t *testing.T) {
+	alongside(t)
 	reset, hang := backendtest.Behaviour{Fault: backendtest.FaultResetBeforeHead}, backendtest.Behaviour{Fault: backendtest.FaultHangBeforeHead}
 	closes := backendtest.Behaviour{Fault: backendtest.FaultCloseBeforeHead}
 	garbage := backendtest.Behaviour{Raw: []byte("SSH-2.0-OpenSSH\r\n")}
@@ -232,6 +233,7 @@ func TestEdgeRetryNotAfterAnInterimAnswer(t *testing.T) {
 
 // TestEdgeRetryOfAClientThatLeft: nobody waits for another attempt.
 func TestEdgeRetryOfAClientThatLeft(t *testing.T) {
+	alongside(t)
 	ep := backendtest.NewServer(t, backendtest.Behaviour{Status: 503, Header: []backendtest.Field{{Name: "Retry-After", Value: "2"}}})
 	r := start(t, setup{endpoints: []string{ep.Addr()}, route: "retry: {on: [\"503\"]}\n"})
 	cl := r.dial(t)

@@ -11,6 +11,7 @@ import (
 
 // TestEdgeScale: what a pool bears, and the replicas that it should have for that, follow the requests.
 func TestEdgeScale(t *testing.T) {
+	alongside(t)
 	port, pods := replicas(t, "127.0.0.1", "127.0.0.2")
 	r := start(t, setup{endpoints: []string{"127.0.0.1:" + port, "127.0.0.2:" + port}, change: func(c *config.Config) {
 		scale := config.DefaultScale()

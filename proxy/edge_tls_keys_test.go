@@ -100,6 +100,7 @@ func (s *sealer) newKeys(b []byte) []byte {
 // TestEdgeTLSNewKeys: a client may ask for new keys now and then, and as often as it likes while it sends much; one that
 // asks all the time is ended, and holds up nobody before.
 func TestEdgeTLSNewKeys(t *testing.T) {
+	alongside(t)
 	const size = 60 << 20
 	k := newKeeper(t)
 	var sizes sync.Map

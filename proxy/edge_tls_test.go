@@ -218,6 +218,7 @@ func TestEdgeTLSVersions(t *testing.T) {
 // TestEdgeTLSCertificatesAreSwapped renews the certificate under requests: none fails, sessions go on, and the
 // connections that are open stay.
 func TestEdgeTLSCertificatesAreSwapped(t *testing.T) {
+	alongside(t)
 	k := newKeeper(t)
 	ep := newEndpoint(t, serveOK)
 	r := secured(t, k, "", setup{endpoints: []string{ep.addr}})

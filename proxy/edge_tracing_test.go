@@ -140,6 +140,7 @@ func TestEdgeTracingHedge(t *testing.T) {
 
 // TestEdgeTracingDecides: who decides whether a request is traced, and what endpoints are told.
 func TestEdgeTracingDecides(t *testing.T) {
+	alongside(t)
 	for _, c := range []struct {
 		settings, given string
 		traced, kept    bool   // kept: the endpoint gets the client's field as it is

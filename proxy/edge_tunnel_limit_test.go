@@ -81,6 +81,7 @@ func TestEdgeTunnelHoldsItsPlace(t *testing.T) {
 // TestEdgeTunnelIdle: without a byte either way a tunnel is closed after timeouts.idle; a byte one way keeps it open,
 // and the time that a request may take is no matter.
 func TestEdgeTunnelIdle(t *testing.T) {
+	alongside(t)
 	logs := &lockedBuffer{}
 	ep := tunnelEndpoint(t, func(s *served) {
 		for _, err := s.br.ReadByte(); err == nil; _, err = s.br.ReadByte() {

@@ -200,6 +200,7 @@ func TestHTTP2ConnectionDies(t *testing.T) {
 // TestHTTP2DeadEndpointIsFoundByPing: an answer from an endpoint that has stopped to do anything does not end, and the
 // client can tell; also where it waits for the head.
 func TestHTTP2DeadEndpointIsFoundByPing(t *testing.T) {
+	alongside(t)
 	e := newFramed(t, func(f *framed) {
 		f.deaf = true
 		f.request()
@@ -230,6 +231,7 @@ func TestHTTP2DeadEndpointIsFoundByPing(t *testing.T) {
 
 // TestHTTP2LivingEndpointIsLeftAlone: one that answers PINGs may take as long as it likes.
 func TestHTTP2LivingEndpointIsLeftAlone(t *testing.T) {
+	alongside(t)
 	pings := make(chan struct{}, 100)
 	e := newFramed(t, func(f *framed) {
 		id, _ := f.request()

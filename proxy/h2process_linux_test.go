@@ -80,6 +80,7 @@ func TestHTTP2HAProxy(t *testing.T) {
 // TestHTTP2StoppedEndpoint: an endpoint whose process stands still, while its system takes connections and bytes, is found
 // out by a PING, also on a connection over which it has never said anything, and its requests are served elsewhere.
 func TestHTTP2StoppedEndpoint(t *testing.T) {
+	alongside(t)
 	var there atomic.Int64
 	stopped, process := haproxyOver(t, newH1(t, func(w http.ResponseWriter, q *http.Request) {
 		there.Add(1)
