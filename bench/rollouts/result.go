@@ -69,7 +69,7 @@ type Example struct {
 	Looks []Look `json:"looks"`
 }
 
-func (r *Result) add(ended []ended) { r.ended = append(r.ended, ended...) }
+func (r *Result) add(all ...ended) { r.ended = append(r.ended, all...) }
 
 // brief says how it stands.
 func (r *Result) brief() string {

@@ -30,22 +30,36 @@ type ended struct {
 	looks    []Look
 }
 
-// wave makes as many rollouts as there are cases at the same time.
-func (s *stage) wave(ctx context.Context, cases []Case) ([]ended, error) {
+// all makes the rollouts of a queue, on each route one after the other.
+func (s *stage) all(ctx context.Context, queue []Case, result *Result) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	all := make([]ended, len(cases))
+	next := make(chan Case, len(queue))
+	for _, c := range queue {
+		next <- c
+	}
+	close(next)
+	var mu sync.Mutex
 	var running sync.WaitGroup
-	for i, c := range cases {
+	for i := range s.o.AtOnce {
 		running.Go(func() {
-			var err error
-			if all[i], err = s.rollOut(ctx, i, c); err != nil {
-				cancel(fmt.Errorf("rollout of route %s (%s): %w", routeName(i), c.Title, err))
+			for c := range next {
+				e, err := s.rollOut(ctx, i, c)
+				if err != nil {
+					cancel(fmt.Errorf("rollout of route %s (%s): %w", routeName(i), c.Title, err))
+					return
+				}
+				mu.Lock()
+				result.add(e)
+				if n := len(result.ended); n%s.o.AtOnce == 0 || n == len(queue) {
+					s.o.Say(fmt.Sprintf("%d of %d rollouts: %s", n, len(queue), result.brief()))
+				}
+				mu.Unlock()
 			}
 		})
 	}
 	running.Wait()
-	return all, context.Cause(ctx)
+	return context.Cause(ctx)
 }
 
 // rollOut makes one rollout and has its route as before afterwards.

@@ -44,7 +44,7 @@ func Cases() []Case {
 }
 
 // Steps of every rollout, in percent, each with ten looks.
-var Steps = [...]float64{10, 30, 50, 70}
+var Steps = [...]float64{25, 50, 75}
 
 // Alpha is the probability with which a good version may be given up.
 const Alpha = 0.05
@@ -76,7 +76,7 @@ func (o *Options) weirConfig(address, admin, stable, canary string) string {
 		}
 		text += fmt.Sprintf("  - name: %s\n    match: {path_prefix: /%s/}\n    split: {stable: 100, canary: 0}\n    rollout:\n      steps: [%s]\n"+
 			"      tripwire: off\n      analysis: {interval: %s, alpha: %g, min_requests: 100, max_wait: %s, inconclusive: hold, error_rate: {max_ratio: 1.5, tolerate: 2%%}, latency: {quantile: 0.95, max_ratio: 1.2}}\n",
-			routeName(i), routeName(i), steps, o.Look, Alpha, 20*o.Look)
+			routeName(i), routeName(i), steps, o.Look, Alpha, 60*o.Look)
 	}
 	return text
 }
@@ -134,16 +134,8 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		Date: time.Now().UTC(), System: fmt.Sprintf("%s/%s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
 		Look: o.Look.Seconds(), Looks: 10,
 	}
-	queue := o.queue()
-	for done := 0; done < len(queue); {
-		wave := queue[done:min(done+o.AtOnce, len(queue))]
-		ended, err := s.wave(ctx, wave)
-		if err != nil {
-			return nil, err
-		}
-		done += len(wave)
-		result.add(ended)
-		o.Say(fmt.Sprintf("%d of %d rollouts: %s", done, len(queue), result.brief()))
+	if err := s.all(ctx, o.queue(), result); err != nil {
+		return nil, err
 	}
 	result.summarize()
 	return result, nil

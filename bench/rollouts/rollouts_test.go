@@ -69,13 +69,13 @@ func TestResult(t *testing.T) {
 	for _, c := range Cases() {
 		cases[c.Name] = c
 	}
-	r.add([]ended{
-		{of: cases["1%"], phase: "succeeded", requests: 900, looks: []Look{look(1, 0.9, 9), look(2, 1.1, 1.4)}},
-		{of: cases["1%"], phase: "aborted", requests: 100, back: 3 * time.Millisecond, thumb: true},
-		{of: cases["2x"], phase: "aborted", requests: 300, back: 2 * time.Millisecond, looks: []Look{look(1, 2, 5)}},
-		{of: cases["2x"], phase: "aborted", requests: 500, back: time.Millisecond},
-		{of: cases["2x"], phase: waited},
-	})
+	r.add(
+		ended{of: cases["1%"], phase: "succeeded", requests: 900, looks: []Look{look(1, 0.9, 9), look(2, 1.1, 1.4)}},
+		ended{of: cases["1%"], phase: "aborted", requests: 100, back: 3 * time.Millisecond, thumb: true},
+		ended{of: cases["2x"], phase: "aborted", requests: 300, back: 2 * time.Millisecond, looks: []Look{look(1, 2, 5)}},
+		ended{of: cases["2x"], phase: "aborted", requests: 500, back: time.Millisecond},
+		ended{of: cases["2x"], phase: waited},
+	)
 	r.summarize()
 	if n, aborted := r.Good(); n != 2 || aborted != 1 {
 		t.Errorf("%d as good, %d of them aborted", n, aborted)

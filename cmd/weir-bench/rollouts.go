@@ -42,11 +42,11 @@ down together, as load does.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Good, "good", 1000, "rollouts of versions that are as good, at three rates of errors")
-	f.IntVar(&o.Bad, "bad", 50, "rollouts of each worse version")
-	f.IntVar(&o.AtOnce, "at-once", 48, "rollouts at one time, each of a route of its own")
-	f.IntVar(&o.Clients, "clients", 96, "connections that requests come over, one after the other on each")
-	f.DurationVar(&o.Look, "look", time.Second, "from one look of the analysis to the next; a step has ten")
+	f.IntVar(&o.Good, "good", 480, "rollouts of versions that are as good, at three rates of errors")
+	f.IntVar(&o.Bad, "bad", 24, "rollouts of each worse version")
+	f.IntVar(&o.AtOnce, "at-once", 12, "rollouts at one time, each of a route of its own")
+	f.IntVar(&o.Clients, "clients", 64, "connections that requests come over, one after the other on each")
+	f.DurationVar(&o.Look, "look", 500*time.Millisecond, "from one look of the analysis to the next; a step has ten")
 	f.StringVar(&o.from, "from", "", "roll nothing out: take what was written to this `FILE` with -o json")
 	f.StringVar(&o.plots, "plots", "", "draw single rollouts into files of this `FOLDER`, which markdown then shows")
 	f.StringVar(&o.into, "into", "", "put the output into this `FILE`, between the lines "+rollouts.TablesBegin+" and "+rollouts.TablesEnd)
