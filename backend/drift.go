@@ -1,29 +1,36 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
 	"math"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"time"
 
+	"weir/backend/tensor"
 	"weir/internal/stats"
 	"weir/internal/telemetry"
 )
 
-// Drifting says how drift of predictions is watched: of each model's scores (as in
-// ml_prediction_score) those of a sliding window are compared with a pinned reference, and with
-// those of the model's first served version.
+// Drifting says how drift of predictions is watched: each model's scores (as in
+// ml_prediction_score) and features of a sliding window are compared with a pinned reference, and with
+// those of the model's first served version in the same time.
 type Drifting struct {
 	// Off watches nothing.
 	Off bool
+	// Features is how many features of a model are watched, its first ones, default and at most 32; negative for none.
+	Features int
+	// FeatureNames are watched in their place, by the names of ml_feature_statistics, of models that have them and
+	// however wide their rows are; at most 32.
+	FeatureNames []string
 	// Window is how far back the window reaches, in twelve parts, default an hour.
 	Window time.Duration
-	// First is of how many scores the reference is made where none is given, default 5000.
+	// First is of how many values the reference is made where none is given, default 5000.
 	First int
-	// Least is how many scores both sides of a comparison must have, default 500.
+	// Least is how many values both sides of a comparison must have, default 500.
 	Least int
-	// Alpha is the share of comparisons that may find a drift where there is none, default 0.01.
+	// Alpha is how often a drift may be found where there is none, default 0.01: in a model's scores or any of its
+	// features, in a comparison of all of them with one other side.
 	Alpha float64
 	// PSI and KS are the least differences that count, defaults 0.1 each.
 	PSI, KS float64
@@ -35,17 +42,21 @@ type Drifting struct {
 
 // Defaults of Drifting.
 const (
-	DefaultDriftWindow = time.Hour
-	DefaultDriftFirst  = 5000
-	DefaultDriftLeast  = 500
-	DefaultDriftAlpha  = 0.01
-	DefaultDriftFloor  = 0.1
+	DefaultDriftWindow   = time.Hour
+	DefaultDriftFeatures = maxFeatures
+	DefaultDriftFirst    = 5000
+	DefaultDriftLeast    = 500
+	DefaultDriftAlpha    = 0.01
+	DefaultDriftFloor    = 0.1
 )
 
 // fill sets what is zero to its default.
 func (d *Drifting) fill() {
 	if d.Window == 0 {
 		d.Window = DefaultDriftWindow
+	}
+	if d.Features == 0 {
+		d.Features = DefaultDriftFeatures
 	}
 	if d.First == 0 {
 		d.First = DefaultDriftFirst
@@ -68,10 +79,14 @@ func (d *Drifting) Check() error {
 	switch {
 	case d.Window != 0 && d.Window < driftSlots*time.Second:
 		return fmt.Errorf("window is %v; want at least %d s", d.Window, driftSlots)
+	case d.Features > maxFeatures || len(d.FeatureNames) > maxFeatures:
+		return fmt.Errorf("features is %d, with %d names; want at most %d", d.Features, len(d.FeatureNames), maxFeatures)
+	case slices.Contains(d.FeatureNames, ""):
+		return errors.New("a name of a feature is empty")
 	case d.First < 0 || d.First > math.MaxInt32:
-		return fmt.Errorf("first is %d; want 1 or more scores", d.First)
+		return fmt.Errorf("first is %d; want 1 or more values", d.First)
 	case d.Least < 0:
-		return fmt.Errorf("least is %d; want 1 or more scores", d.Least)
+		return fmt.Errorf("least is %d; want 1 or more values", d.Least)
 	case d.Alpha < 0 || d.Alpha >= 1:
 		return fmt.Errorf("alpha is %v; want more than 0 and less than 1", d.Alpha)
 	case d.PSI < 0 || d.KS < 0 || d.KS > 1:
@@ -85,152 +100,44 @@ func (d *Drifting) Check() error {
 	return nil
 }
 
-func (d *Drifting) rule() stats.DriftRule {
-	return stats.DriftRule{Alpha: d.Alpha, PSI: d.PSI, KS: d.KS, Least: uint64(d.Least)}
+// rule is when one of a model's quantities drifts, of which there are that many.
+func (d *Drifting) rule(quantities int) stats.DriftRule {
+	return stats.DriftRule{Alpha: d.Alpha, PSI: d.PSI, KS: d.KS, Least: uint64(d.Least)}.Among(quantities)
 }
 
-// driftSlots are the parts of a window.
-const driftSlots = 12
+// widestNamed bounds the rows among whose numbers names are looked up.
+const widestNamed = 1 << 16
 
-// driftCounts counts scores by their bin.
-type driftCounts []atomic.Uint32
-
-func (c driftCounts) addTo(d *stats.Distribution) {
-	for bin := range c {
-		if n := c[bin].Load(); n > 0 {
-			d.Counts[bin] += uint64(n)
+// featuresOf are the features of a model to watch, each with a name of its own.
+func (d *Drifting) featuresOf(sig *tensor.Signature) []feature {
+	var all []feature
+	if len(d.FeatureNames) > 0 {
+		all = slices.DeleteFunc(featuresOf(sig, widestNamed), func(f feature) bool { return !slices.Contains(d.FeatureNames, f.name) })
+	} else {
+		all = featuresOf(sig, maxFeatures)
+		all = all[:min(len(all), max(d.Features, 0))]
+	}
+	var distinct []feature
+	for _, f := range all { // a series of metrics has one value, and no name is that of the scores
+		if f.name != "" && !slices.ContainsFunc(distinct, func(has feature) bool { return has.name == f.name }) {
+			distinct = append(distinct, f)
 		}
 	}
+	return distinct
 }
 
-// Sources of a reference.
-const (
-	referenceFirst  = "first"  // the first scores
-	referenceWindow = "window" // pinned from the window
-	referenceGiven  = "given"  // by configuration or through the API
-)
-
-// drift holds one model's scores: of a classifier about 6 KB, of a regressor 100 KB. To add a
-// score is one or two atomic additions. The ring has one slot more than the window has parts: the
-// newest is being filled.
-type drift struct {
-	scale   stats.Scale
-	current atomic.Uint32
-	slots   [driftSlots + 1]driftCounts
-	// first counts the first scores while the reference is made of them: room is how many are
-	// still to come, and those scores are not in the window.
-	room  atomic.Int64
-	first atomic.Pointer[driftCounts]
-
-	mu     sync.Mutex
-	turned time.Time // when current began
-	source string
-	given  stats.Distribution
-}
-
-// newDrift returns the scores of a model that is read so, nil for one that gives no score.
-func newDrift(r *reading, first int, now time.Time) *drift {
-	d := &drift{turned: now}
-	switch {
-	case r.kind == classifier && r.scores >= 0:
-		d.scale = stats.UnitScale
-	case r.kind == regressor:
-		d.scale = stats.LogScale
-	default:
-		return nil
-	}
-	for i := range d.slots {
-		d.slots[i] = make(driftCounts, d.scale.Bins())
-	}
-	d.collect(first)
-	return d
-}
-
-// collect makes the reference anew of the scores to come.
-func (d *drift) collect(first int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.source, d.given = referenceFirst, stats.Distribution{}
-	counts := make(driftCounts, d.scale.Bins())
-	d.room.Store(0) // those that count at this moment do so into the old
-	d.first.Store(&counts)
-	d.room.Store(int64(first))
-}
-
-// give sets the reference.
-func (d *drift) give(reference stats.Distribution, source string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.room.Store(0)
-	d.first.Store(nil)
-	d.source, d.given = source, reference
-}
-
-// add counts a score, which is not NaN.
-func (d *drift) add(score float64) {
-	bin := d.scale.Bin(score)
-	if d.room.Load() > 0 && d.room.Add(-1) >= 0 {
-		if first := d.first.Load(); first != nil {
-			(*first)[bin].Add(1)
-			return
-		}
-	}
-	d.slots[d.current.Load()][bin].Add(1)
-}
-
-// tick tells what time it is, and forgets what became older than the window.
-func (d *drift) tick(now time.Time, window time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	span := window / driftSlots
-	turns := now.Sub(d.turned) / span
-	if turns <= 0 {
-		return
-	}
-	d.turned = d.turned.Add(turns * span)
-	for range min(turns, driftSlots+1) {
-		next := (d.current.Load() + 1) % (driftSlots + 1)
-		for bin := range d.slots[next] {
-			d.slots[next][bin].Store(0)
-		}
-		d.current.Store(next)
-	}
-}
-
-// window is what the scores of the last window were.
-func (d *drift) window() stats.Distribution {
-	all := stats.Distribution{Scale: d.scale, Counts: make(map[int]uint64)}
-	for i := range d.slots {
-		d.slots[i].addTo(&all)
-	}
-	return all
-}
-
-// reference is what the window is compared with, where it comes from, and whether it is whole.
-func (d *drift) reference() (r stats.Distribution, source string, complete bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if first := d.first.Load(); first != nil {
-		r = stats.Distribution{Scale: d.scale, Counts: make(map[int]uint64)}
-		first.addTo(&r)
-		return r, d.source, d.room.Load() <= 0
-	}
-	return d.given, d.source, true
-}
-
-// compared is the window against the reference.
-func (d *drift) compared(rule stats.DriftRule) stats.Drift {
-	reference, _, complete := d.reference()
-	c := d.against(&reference, rule)
-	if !complete {
+// compared is what came in the window after the reference was made, against the reference.
+func (l *look) compared(rule stats.DriftRule) stats.Drift {
+	c := against(&l.reference, &l.fresh, rule)
+	if !l.complete {
 		c.Enough, c.Drifted = false, false
 	}
 	return c
 }
 
-// against is the window against another distribution on the same scale.
-func (d *drift) against(reference *stats.Distribution, rule stats.DriftRule) stats.Drift {
-	c, err := stats.CompareDistributions(*reference, d.window(), rule)
+// against compares two distributions of one scale.
+func against(reference, current *stats.Distribution, rule stats.DriftRule) stats.Drift {
+	c, err := stats.CompareDistributions(*reference, *current, rule)
 	if err != nil {
 		panic("BUG: a reference on another scale: " + err.Error())
 	}
@@ -240,30 +147,47 @@ func (d *drift) against(reference *stats.Distribution, rule stats.DriftRule) sta
 // comparison is one that metrics and API tell.
 type comparison struct {
 	model   *Model
+	feature string // "" for the scores
 	against string // "reference" or "version V"
 	stats.Drift
 }
 
-// comparisons are all there are: of each model with its reference, and with the first served
-// version of its name where that gives scores of the same kind.
-func (s *Server) comparisons() []comparison {
-	models := s.repository.Load()
-	if models == nil {
+// compare makes all comparisons of the model: of the scores and of each feature with its reference and, where first is another
+// version, with what that one has in its place. looks are the model's.
+func (o *Drifting) compare(m, first *Model, looks []look) []comparison {
+	if len(looks) == 0 {
 		return nil
 	}
-	rule := s.options.Drift.rule()
+	rule := o.rule(len(looks))
+	var theirs, ours map[string]stats.Distribution
+	if first != m {
+		since := together(first.watch, m.watch)
+		theirs, ours = first.watch.since(since), m.watch.since(since)
+	}
 	var all []comparison
-	for _, m := range models.models {
-		if m.drift == nil {
-			continue
-		}
-		all = append(all, comparison{m, "reference", m.drift.compared(rule)})
-		if first := models.of(m.Name)[0]; first != m && first.drift != nil && first.drift.scale == m.drift.scale {
-			reference := first.drift.window()
-			all = append(all, comparison{m, "version " + first.Version, m.drift.against(&reference, rule)})
+	for i := range looks {
+		l := &looks[i]
+		all = append(all, comparison{m, l.name, "reference", l.compared(rule)})
+		if reference, ok := theirs[l.name]; ok && reference.Scale == l.reference.Scale {
+			current := ours[l.name]
+			all = append(all, comparison{m, l.name, "version " + first.Version, against(&reference, &current, rule)})
 		}
 	}
 	return all
+}
+
+// together is the number of the first slot in whose time both saw all that came. Of two that were born in one slot it is that
+// one: models that are loaded one after the other are served at the same time.
+func together(a, b *watch) int64 {
+	if a.born == b.born {
+		return a.born
+	}
+	return max(a.born, b.born) + 1
+}
+
+// turn is the number of the slot that is filled at this time.
+func (s *Server) turn(now time.Time) int64 {
+	return max(0, int64(now.Sub(s.started)/(s.options.Drift.Window/driftSlots)))
 }
 
 // tickDrift moves the windows on.
@@ -273,29 +197,22 @@ func (s *Server) tickDrift(now time.Time) {
 		return
 	}
 	for _, m := range models.models {
-		if m.drift != nil {
-			m.drift.tick(now, s.options.Drift.Window)
-		}
+		m.watch.tick(s.turn(now))
 	}
 }
 
-// watchDrift begins to watch a model that will be served.
-func (s *Server) watchDrift(m *Model) {
+// watchModel begins to watch a model that will be served.
+func (s *Server) watchModel(m *Model) {
 	o := &s.options.Drift
-	if o.Off {
-		return
-	}
-	m.drift = newDrift(&m.reading, o.First, s.options.Now())
-	if m.drift == nil {
-		return
-	}
+	m.watch = newWatch(m, o, s.turn(s.options.Now()))
+	s.metrics.features.begin(m.watch)
 	for i := range o.References {
 		r := &o.References[i]
 		if r.Model != m.Name || r.Version != m.Version {
 			continue
 		}
-		if err := r.apply(m.drift, o.First); err != nil {
-			s.log.Error("a drift reference does not fit its model, whose first scores are taken instead", telemetry.Exception(err))
+		if f := r.apply(m.watch, o.First); f != nil {
+			s.log.Error("a drift reference does not fit its model, whose first values are taken instead", telemetry.Exception(f))
 		}
 	}
 }

@@ -4,25 +4,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"weir/internal/stats"
 )
 
-// DriftReference is what the scores of a model's version are compared with: exactly one of
-// Distribution, Scores and From is set.
+// DriftReference is what the scores of a model's version, or one of its features, are compared with: exactly one of
+// Distribution, Scores, Values and From is set.
 type DriftReference struct {
 	Model   string `json:"model"`
 	Version string `json:"model_version"`
+	// Feature is which one's reference it is, "" for that of the scores. With From, "" is for all there are.
+	Feature string `json:"feature_name,omitempty"`
 	// Distribution is one that GET /drift or /drift/reference told.
 	Distribution *stats.Distribution `json:"distribution,omitempty"`
-	// Scores are those of a validation, one by one.
+	// Scores, or Values of a feature, are those of a validation, one by one.
 	Scores []float64 `json:"scores,omitempty"`
-	// From is "window" to pin what the window holds, "first" to begin anew with the next scores.
+	Values []float64 `json:"values,omitempty"`
+	// From is "window" to pin what the window holds, "first" to begin anew with the next values.
 	From string `json:"from,omitempty"`
 	// Source and Complete are only told.
 	Source   string `json:"source,omitempty"`
@@ -32,7 +33,7 @@ type DriftReference struct {
 // check says what is wrong, but for what depends on the model.
 func (r *DriftReference) check() error {
 	ways := 0
-	for _, given := range []bool{r.Distribution != nil, r.Scores != nil, r.From != ""} {
+	for _, given := range []bool{r.Distribution != nil, r.Scores != nil, r.Values != nil, r.From != ""} {
 		if given {
 			ways++
 		}
@@ -41,44 +42,85 @@ func (r *DriftReference) check() error {
 	case r.Model == "" || r.Version == "":
 		return errors.New(`"model" and "model_version" must both be given`)
 	case ways != 1:
-		return fmt.Errorf(`%d of "distribution", "scores" and "from" are given; want one`, ways)
+		return fmt.Errorf(`%d of "distribution", "scores", "values" and "from" are given; want one`, ways)
 	case r.From != "" && r.From != referenceFirst && r.From != referenceWindow:
 		return fmt.Errorf("from is %q; want %q or %q", clip(r.From), referenceFirst, referenceWindow)
+	case r.Scores != nil && r.Feature != "":
+		return fmt.Errorf(`a feature has no "scores"; write "values" for those of %s`, clip(r.Feature))
+	case r.Values != nil && r.Feature == "":
+		return errors.New(`"values" are a feature's; give its "feature_name", or write "scores"`)
 	case r.Scores != nil && len(r.Scores) == 0:
 		return errors.New("there are no scores")
+	case r.Values != nil && len(r.Values) == 0:
+		return errors.New("there are no values")
 	case r.Distribution != nil:
 		return r.Distribution.Check()
 	}
 	return nil
 }
 
-// fits says whether the reference can be the model's.
-func (r *DriftReference) fits(d *drift) error {
-	if r.Distribution != nil && r.Distribution.Scale != d.scale {
-		return fmt.Errorf("the scale of %s version %s is %q; want %q", r.Model, r.Version, r.Distribution.Scale, d.scale)
+// of are the series whose reference it is.
+func (r *DriftReference) of(w *watch) []*series {
+	if r.From != "" && r.Feature == "" {
+		return w.series
 	}
-	if r.From == referenceWindow {
-		if now := d.window(); now.Count() == 0 {
-			return fmt.Errorf("the window of %s version %s is empty, so it cannot be the reference", r.Model, r.Version)
+	var found []*series
+	for _, s := range w.series {
+		if s.name == r.Feature {
+			found = append(found, s)
 		}
+	}
+	return found
+}
+
+// fits says why the reference cannot be the model's, nil if it can. Called with the lock of w held.
+func (r *DriftReference) fits(w *watch) *fault {
+	all := r.of(w)
+	if len(all) == 0 {
+		of := ""
+		if r.Feature != "" {
+			of = " feature " + clip(r.Feature)
+		}
+		return &fault{status: fasthttp.StatusNotFound, kind: faultNone,
+			message: fmt.Sprintf("no drift is watched of a model %s version %s%s; see GET /drift", clip(r.Model), clip(r.Version), of)}
+	}
+	empty := 0
+	for _, s := range all {
+		if r.Distribution != nil && r.Distribution.Scale != s.scale {
+			return &fault{status: fasthttp.StatusConflict, kind: faultNone,
+				message: fmt.Sprintf("the scale of %s version %s is %q; want %q", r.Model, r.Version, r.Distribution.Scale, s.scale)}
+		}
+		if now := s.window(true, nil); now.Count() == 0 {
+			empty++
+		}
+	}
+	if r.From == referenceWindow && empty == len(all) {
+		return &fault{status: fasthttp.StatusConflict, kind: faultNone,
+			message: fmt.Sprintf("the window of %s version %s is empty, so it cannot be the reference", r.Model, r.Version)}
 	}
 	return nil
 }
 
-// apply makes it the reference of d.
-func (r *DriftReference) apply(d *drift, first int) error {
-	if err := r.fits(d); err != nil {
-		return err
+// apply makes it the reference of the model that w watches.
+func (r *DriftReference) apply(w *watch, first int) *fault {
+	w.settled()
+	defer w.mu.Unlock()
+	if f := r.fits(w); f != nil {
+		return f
 	}
-	switch {
-	case r.From == referenceFirst:
-		d.collect(first)
-	case r.From == referenceWindow:
-		d.give(d.window(), referenceWindow)
-	case r.Distribution != nil:
-		d.give(*r.Distribution, referenceGiven)
-	default:
-		d.give(stats.NewDistribution(d.scale, r.Scores), referenceGiven)
+	for _, s := range r.of(w) {
+		switch {
+		case r.From == referenceFirst:
+			s.collect(first)
+		case r.From == referenceWindow:
+			if now := s.window(true, nil); now.Count() > 0 { // a model may have features and give no scores
+				s.give(now, referenceWindow)
+			}
+		case r.Distribution != nil:
+			s.give(*r.Distribution, referenceGiven)
+		default:
+			s.give(stats.NewDistribution(s.scale, slices.Concat(r.Scores, r.Values)), referenceGiven)
+		}
 	}
 	return nil
 }
@@ -94,6 +136,10 @@ func ParseDriftReferences(raw []byte) ([]DriftReference, error) {
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, fmt.Errorf(`%w; want {"references": [{"model": …, "model_version": …, "scores": […]}]}`, err)
 	}
+	// What is told of a reference while nothing has come says no more than the default.
+	all.References = slices.DeleteFunc(all.References, func(r DriftReference) bool {
+		return r.Source == referenceFirst && r.Distribution != nil && r.Distribution.Count() == 0
+	})
 	if len(all.References) == 0 {
 		return nil, errors.New(`no "references"; want {"references": [{"model": …, "model_version": …, "scores": […]}]}`)
 	}
@@ -116,12 +162,25 @@ type driftAnswer struct {
 }
 
 type driftModel struct {
-	Model       string             `json:"model"`
-	Version     string             `json:"model_version"`
-	Source      string             `json:"reference"`
-	Complete    bool               `json:"reference_complete"`
-	Window      stats.Distribution `json:"window"`
-	Comparisons []driftComparison  `json:"comparisons"`
+	Model   string `json:"model"`
+	Version string `json:"model_version"`
+	// AlphaEach is what is left of alpha for each of what is watched of the model.
+	AlphaEach float64 `json:"alpha_each"`
+	// What is watched of the scores; nothing of a model that gives none.
+	driftSeries
+	Features []driftFeature `json:"features,omitempty"`
+}
+
+type driftFeature struct {
+	Name string `json:"feature_name"`
+	driftSeries
+}
+
+type driftSeries struct {
+	Source      string              `json:"reference,omitempty"`
+	Complete    bool                `json:"reference_complete"`
+	Window      *stats.Distribution `json:"window,omitempty"`
+	Comparisons []driftComparison   `json:"comparisons"`
 }
 
 type driftComparison struct {
@@ -129,21 +188,47 @@ type driftComparison struct {
 	stats.Drift
 }
 
-// drifts answers GET /drift.
+// drifts answers GET /drift. Windows of features are long, and told where the query says windows=features.
 func (s *Server) drifts(ctx *fasthttp.RequestCtx) {
 	o := &s.options.Drift
 	a := driftAnswer{Alpha: o.Alpha, Window: o.Window.Seconds(), Least: o.Least, PSIFloor: o.PSI, KSFloor: o.KS, Models: []driftModel{}}
-	for _, c := range s.comparisons() {
-		if last := len(a.Models) - 1; last < 0 || a.Models[last].Model != c.model.Name || a.Models[last].Version != c.model.Version {
-			_, source, complete := c.model.drift.reference()
-			a.Models = append(a.Models, driftModel{
-				Model: c.model.Name, Version: c.model.Version, Source: source, Complete: complete, Window: c.model.drift.window(),
-			})
+	windows := string(ctx.QueryArgs().Peek("windows")) == "features"
+	s.eachWatched(func(m, first *Model, looks []look) {
+		told := driftModel{Model: m.Name, Version: m.Version, AlphaEach: o.rule(len(looks)).Alpha, driftSeries: driftSeries{Comparisons: []driftComparison{}}}
+		made := o.compare(m, first, looks)
+		for i := range looks {
+			l := &looks[i]
+			series := driftSeries{Source: l.source, Complete: l.complete}
+			for _, c := range made {
+				if c.feature == l.name {
+					series.Comparisons = append(series.Comparisons, driftComparison{c.against, c.Drift})
+				}
+			}
+			if l.name == "" || windows {
+				series.Window = &l.window
+			}
+			if l.name == "" {
+				told.driftSeries = series
+			} else {
+				told.Features = append(told.Features, driftFeature{l.name, series})
+			}
 		}
-		m := &a.Models[len(a.Models)-1]
-		m.Comparisons = append(m.Comparisons, driftComparison{c.against, c.Drift})
-	}
+		a.Models = append(a.Models, told)
+	})
 	answer(ctx, fasthttp.StatusOK, a)
+}
+
+// eachWatched calls do with each model of which anything is watched, the first served version of its name, and its series.
+func (s *Server) eachWatched(do func(m, first *Model, looks []look)) {
+	models := s.repository.Load()
+	if models == nil {
+		return
+	}
+	for _, m := range models.models {
+		if looks := m.watch.looks(); len(looks) > 0 {
+			do(m, models.of(m.Name)[0], looks)
+		}
+	}
 }
 
 // driftReference answers /drift/reference.
@@ -157,14 +242,14 @@ func (s *Server) driftReference(ctx *fasthttp.RequestCtx) *fault {
 		return f
 	}
 	a := DriftReferences{References: []DriftReference{}}
-	if models := s.repository.Load(); models != nil {
-		for _, m := range models.models {
-			if m.drift != nil {
-				r, source, complete := m.drift.reference()
-				a.References = append(a.References, DriftReference{Model: m.Name, Version: m.Version, Distribution: &r, Source: source, Complete: complete})
-			}
+	s.eachWatched(func(m, _ *Model, looks []look) {
+		for i := range looks {
+			l := &looks[i]
+			a.References = append(a.References, DriftReference{
+				Model: m.Name, Version: m.Version, Feature: l.name, Distribution: &l.reference, Source: l.source, Complete: l.complete,
+			})
 		}
-	}
+	})
 	answer(ctx, fasthttp.StatusOK, a)
 	return nil
 }
@@ -187,78 +272,26 @@ func (s *Server) setReferences(ctx *fasthttp.RequestCtx) *fault {
 	if f != nil {
 		return f
 	}
-	drifts := make([]*drift, len(references))
+	watches := make([]*watch, len(references))
 	for i := range references {
 		r := &references[i]
 		at := slices.IndexFunc(models.models, func(m *Model) bool { return m.Name == r.Model && m.Version == r.Version })
-		if at < 0 || models.models[at].drift == nil {
+		if at < 0 {
 			return &fault{status: fasthttp.StatusNotFound, kind: faultNone,
 				message: fmt.Sprintf("no drift is watched of a model %s version %s; see GET /drift", clip(r.Model), clip(r.Version))}
 		}
-		drifts[i] = models.models[at].drift
-		if err := r.fits(drifts[i]); err != nil {
-			return &fault{status: fasthttp.StatusConflict, kind: faultNone, message: err.Error()}
+		watches[i] = models.models[at].watch
+		watches[i].settled()
+		f := r.fits(watches[i])
+		watches[i].mu.Unlock()
+		if f != nil {
+			return f
 		}
 	}
-	for i, d := range drifts {
-		if err := references[i].apply(d, s.options.Drift.First); err != nil { // the window has emptied meanwhile
-			return &fault{status: fasthttp.StatusConflict, kind: faultNone, message: err.Error()}
+	for i, w := range watches {
+		if f := references[i].apply(w, s.options.Drift.First); f != nil { // the window has emptied meanwhile
+			return f
 		}
 	}
 	return nil
-}
-
-// driftMetrics are the ml_drift_* families.
-type driftMetrics struct {
-	psi, psiThreshold, ks, ksP, detected, scores, reference *prometheus.Desc
-}
-
-func newDriftMetrics() driftMetrics {
-	describe := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("ml_drift_"+name, help, append([]string{"model", "model_version"}, labels...), nil)
-	}
-	const against = " Against the reference, or the window of the model's first version."
-	return driftMetrics{
-		psi:          describe("psi", "Population stability index of the window's prediction scores."+against, "against"),
-		psiThreshold: describe("psi_threshold", "What ml_drift_psi exceeds by chance as seldom as configured, for these numbers of scores; at least the configured floor.", "against"),
-		ks:           describe("ks", "Greatest distance of the cumulative distributions of the scores (Kolmogorov-Smirnov)."+against, "against"),
-		ksP:          describe("ks_p_value", "Probability of an ml_drift_ks as great without a drift.", "against"),
-		detected:     describe("detected", "1 while the scores drift, by PSI or KS, else 0; absent while there are too few scores to tell.", "against"),
-		scores:       describe("window_scores", "Prediction scores in the window."),
-		reference:    describe("reference_scores", "Prediction scores in the reference."),
-	}
-}
-
-func (m *driftMetrics) describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.psi, m.psiThreshold, m.ks, m.ksP, m.detected, m.scores, m.reference} {
-		ch <- d
-	}
-}
-
-func (m *driftMetrics) collect(ch chan<- prometheus.Metric, s *Server) {
-	for _, c := range s.comparisons() {
-		labels := []string{c.model.Name, c.model.Version}
-		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-			if !math.IsNaN(v) {
-				ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-			}
-		}
-		if c.against == "reference" {
-			gauge(m.scores, float64(c.Current), labels...)
-			gauge(m.reference, float64(c.Reference), labels...)
-		}
-		if !c.Enough {
-			continue
-		}
-		labels = append(labels, c.against)
-		detected := 0.0
-		if c.Drifted {
-			detected = 1
-		}
-		gauge(m.psi, c.PSI, labels...)
-		gauge(m.psiThreshold, c.PSIThreshold, labels...)
-		gauge(m.ks, c.KS, labels...)
-		gauge(m.ksP, c.KSP, labels...)
-		gauge(m.detected, detected, labels...)
-	}
 }

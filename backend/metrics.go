@@ -83,7 +83,6 @@ type modelMetrics struct {
 	success, failure    prometheus.Counter
 	latency             prometheus.Observer
 	score, distribution prometheus.Observer
-	features            []*featureStatistic
 	errors              errorCounters
 	queueTime, runTime  prometheus.Observer
 	batchSize           prometheus.Observer
@@ -125,7 +124,6 @@ func (m *metrics) of(model *Model) *modelMetrics {
 		latency:      m.latency.WithLabelValues(v),
 		score:        m.score.WithLabelValues(v),
 		distribution: m.distribution.WithLabelValues(v),
-		features:     m.features.of(model),
 		errors:       m.errorsOf(v),
 		queueTime:    m.queueTime.WithLabelValues(model.Name, v),
 		runTime:      m.runTime.WithLabelValues(model.Name, v),

@@ -50,7 +50,7 @@ type Model struct {
 	users   atomic.Int64
 	closed  func()
 	metrics *modelMetrics
-	drift   *drift // nil: not watched
+	watch   *watch
 	// lastPrediction is the time of the last success in Unix nanoseconds, 0 before the first.
 	lastPrediction atomic.Int64
 }

@@ -127,18 +127,16 @@ func (s *Server) succeeded(m *Model, inputs, outputs []tensor.Tensor, at time.Ti
 	m.lastPrediction.Store(at.UnixNano())
 	m.metrics.success.Inc()
 	m.metrics.latency.Observe(latency.Seconds())
-	if m.metrics.features != nil {
-		observe(m.metrics.features, &inputs[0])
-	}
+	part := m.watch.enter()
+	defer m.watch.leave(part)
+	m.watch.addFeatures(part, inputs)
 	var p prediction
 	for i := range m.reading.rows(outputs) {
 		m.reading.row(outputs, i, &p)
 		if score, ok := p.confidence(m.reading.kind); ok {
 			m.metrics.score.Observe(score)
 			m.metrics.distribution.Observe(score)
-			if m.drift != nil {
-				m.drift.add(score)
-			}
+			m.watch.addScore(part, score)
 		}
 	}
 }

@@ -218,11 +218,12 @@ func (g *registry) open(sources []Source, served []*Model) (models []*Model, err
 func (g *registry) install(m *Model) {
 	g.closing.Add(1)
 	m.metrics = g.s.metrics.of(m)
-	g.s.watchDrift(m)
+	g.s.watchModel(m)
 	m.line = g.s.scheduler.add(m.runner, m.serving, m.metrics)
 	m.closed = func() {
 		defer g.closing.Done()
 		g.s.scheduler.remove(m.line)
+		g.s.metrics.features.end(m.watch)
 		if err := m.runner.Close(); err != nil {
 			g.s.log.Error("a model did not close", zap.String("model", m.Name), zap.String("model_version", m.Version), telemetry.Exception(err))
 		}

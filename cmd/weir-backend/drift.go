@@ -10,7 +10,11 @@ import (
 
 // driftSetting is how drift of predictions is watched.
 type driftSetting struct {
-	Watch      *bool         `yaml:"watch"`
+	Watch *bool `yaml:"watch"`
+	// Features is how many of a model are watched, 0 for none.
+	Features *int     `yaml:"features"`
+	Names    []string `yaml:"feature_names"`
+
 	Window     time.Duration `yaml:"window"`
 	First      int           `yaml:"first"`
 	Least      int           `yaml:"least"`
@@ -22,9 +26,9 @@ type driftSetting struct {
 }
 
 func defaultDrift() driftSetting {
-	on, off := true, false
+	on, off, features := true, false, backend.DefaultDriftFeatures
 	return driftSetting{
-		Watch: &on, Window: backend.DefaultDriftWindow, First: backend.DefaultDriftFirst, Least: backend.DefaultDriftLeast,
+		Watch: &on, Features: &features, Window: backend.DefaultDriftWindow, First: backend.DefaultDriftFirst, Least: backend.DefaultDriftLeast,
 		Alpha: backend.DefaultDriftAlpha, PSI: backend.DefaultDriftFloor, KS: backend.DefaultDriftFloor, Control: &off,
 	}
 }
@@ -33,6 +37,12 @@ func defaultDrift() driftSetting {
 func (d *driftSetting) fill(from driftSetting) {
 	if d.Watch == nil {
 		d.Watch = from.Watch
+	}
+	if d.Features == nil {
+		d.Features = from.Features
+	}
+	if d.Names == nil {
+		d.Names = from.Names
 	}
 	if d.Control == nil {
 		d.Control = from.Control
@@ -48,8 +58,12 @@ func (d *driftSetting) fill(from driftSetting) {
 
 // backend is what the server wants to know of it, but for the references.
 func (d *driftSetting) backend() backend.Drifting {
+	features := *d.Features
+	if features == 0 {
+		features = -1 // none: in Drifting 0 is the default
+	}
 	return backend.Drifting{
-		Off: !*d.Watch, Window: d.Window, First: d.First, Least: d.Least, Alpha: d.Alpha, PSI: d.PSI, KS: d.KS, Control: *d.Control,
+		Off: !*d.Watch, Features: features, FeatureNames: d.Names, Window: d.Window, First: d.First, Least: d.Least, Alpha: d.Alpha, PSI: d.PSI, KS: d.KS, Control: *d.Control,
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func TestDriftOfTheProgram(t *testing.T) {
 	dir := t.TempDir()
 	references := `{"references": [{"model": "iris", "model_version": "v1", "distribution": {"scale": "unit", "counts": {"40": 300, "50": 300}}}]}`
-	file := fmt.Sprintf("models: [{name: iris, version: v1, path: %q}]\ndrift: {references: references.json, least: 100}\n", absolute(t, iris))
+	file := fmt.Sprintf("models: [{name: iris, version: v1, path: %q}]\ndrift: {references: references.json, least: 100, first: 100}\n", absolute(t, iris))
 	for name, content := range map[string]string{"references.json": references, "backend.yaml": file} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -24,12 +24,17 @@ func TestDriftOfTheProgram(t *testing.T) {
 	base := p.base()
 	row := "[5.1,3.5,1.4,0.2]"
 	body := `{"inputs":[{"name":"` + inputOf(t, base) + `","datatype":"FP32","shape":[100,4],"data":[` + strings.TrimSuffix(strings.Repeat(row+",", 100), ",") + `]}]}`
-	if status, _, answer := ask(t, "POST", base+"/v2/models/iris/infer", body); status != 200 {
-		t.Fatalf("%d %v", status, answer)
+	for range 2 { // the features' reference, and their window
+		if status, _, answer := ask(t, "POST", base+"/v2/models/iris/infer", body); status != 200 {
+			t.Fatalf("%d %v", status, answer)
+		}
 	}
 	metrics := text(t, base+"/metrics")
 	if line := `ml_drift_detected{against="reference",model="iris",model_version="v1"} 1`; !strings.Contains(metrics, line) {
 		t.Errorf("the metrics have no line %s", line)
+	}
+	if n := strings.Count(metrics, `ml_drift_feature_detected{against="reference",feature_name="`); n != 4 {
+		t.Errorf("the metrics tell of %d features, want those of an iris", n)
 	}
 	page, err := os.ReadFile("../../docs/drift.md")
 	if err != nil {

@@ -291,6 +291,9 @@ func (s *settings) check() error {
 	if err := drift.Check(); err != nil {
 		fault("drift: %w", err)
 	}
+	if *s.drift.Features < 0 {
+		fault("drift: features is %d; want 0 to %d", *s.drift.Features, backend.DefaultDriftFeatures)
+	}
 	if s.delay < 0 || s.timeout < 0 {
 		fault("shutdown-delay is %v and shutdown-timeout %v; want 0s or more", s.delay, s.timeout)
 	}

@@ -85,7 +85,7 @@ execution_providers: [tensorrt, {name: cuda, options: {device_id: 1}}]
 strict: true
 resource_gate: true
 gpu: "off"
-drift: {watch: false, window: 2h, first: 10, least: 20, alpha: 0.05, psi: 0.2, ks: 0.3, references: sub/r.json, control: true}
+drift: {watch: false, features: 0, feature_names: [age], window: 2h, first: 10, least: 20, alpha: 0.05, psi: 0.2, ks: 0.3, references: sub/r.json, control: true}
 shutdown: {delay: 1s, timeout: 2s}
 `
 	s, err := gather(t, nil, file, env)
@@ -167,6 +167,9 @@ func TestSettingsRefused(t *testing.T) {
 	f("no model to serve", "listen: :1")
 	f("drift: window is 5s; want at least 12 s", model+"drift: {window: 5s}\n")
 	f("drift: alpha is 1;", model+"drift: {alpha: 1}\n")
+	f("drift: features is 33, with 0 names; want at most 32", model+"drift: {features: 33}\n")
+	f("drift: features is -1; want 0 to 32", model+"drift: {features: -1}\n")
+	f("drift: a name of a feature is empty", model+"drift: {feature_names: [age, '']}\n")
 	f(`gpu is "on"; want one of auto, nvidia, amd, off`, "", "--model", "m.onnx", "--gpu", "on")
 	f("queue is -1; want more than 0", "", "--model", "m.onnx", "--queue", "-1")
 	f("shutdown-delay is -1s", "", "--model", "m.onnx", "--shutdown-delay", "-1s")
@@ -210,7 +213,7 @@ func TestUsageErrors(t *testing.T) {
 // drifting is the drift of the file of the test, but for what flags change.
 func drifting(watch, control *bool, references string) driftSetting {
 	return driftSetting{
-		Watch: watch, Window: 2 * time.Hour, First: 10, Least: 20, Alpha: 0.05, PSI: 0.2, KS: 0.3, References: references, Control: control,
+		Watch: watch, Features: new(int), Names: []string{"age"}, Window: 2 * time.Hour, First: 10, Least: 20, Alpha: 0.05, PSI: 0.2, KS: 0.3, References: references, Control: control,
 	}
 }
 
@@ -222,7 +225,7 @@ func TestReference(t *testing.T) {
 	}
 	want := defaults()
 	want.models = []modelSetting{modelAt("fashion", "v1.0.0", "models/fashion-v1.onnx")}
-	want.batching.Preferred = []int{}
+	want.batching.Preferred, want.drift.Names = []int{}, []string{}
 	if diff := cmp.Diff(want, s, compare()); diff != "" {
 		t.Errorf("(-defaults +reference):\n%s", diff)
 	}

@@ -14,17 +14,19 @@ const (
 	// UnitScale is for probabilities: 100 equal bins from 0 to 1, which count what lies outside
 	// in the first and the last.
 	UnitScale Scale = "unit"
-	// LogScale is for any number: bin 0 is about zero (closer than 2^-16), those to both sides of it cut
-	// every power of two into 16 equal parts, up to 2^40. A bin is at most 1/16 of its value wide.
+	// LogScale is for any number: the middle bin is about zero (closer than 2^-16), those to both sides of it cut
+	// every power of two into 16 equal parts, up to 2^40. A bin is at most 1/16 of its value wide. The last bin
+	// counts what is no number (NaN), so that it is a drift when values go missing.
 	LogScale Scale = "log"
 )
 
 const (
 	unitBins = 100
 
-	logParts = 16  // of a power of two
-	logLeast = -16 // the first power of two that has bins
-	logMost  = 40  // the first that has none
+	logBits  = 4
+	logParts = 1 << logBits // of a power of two
+	logLeast = -16          // the first power of two that has bins
+	logMost  = 40           // the first that has none
 	logSide  = (logMost - logLeast) * logParts
 )
 
@@ -34,25 +36,22 @@ func (s Scale) Bins() int {
 	case UnitScale:
 		return unitBins
 	case LogScale:
-		return 2*logSide + 1
+		return 2*logSide + 2
 	}
 	return 0
 }
 
-// Bin is the bin that counts v, from 0, in ascending order of the values. v is not NaN.
+// Bin is the bin that counts v, from 0, in ascending order of the values. On the UnitScale v is not NaN.
 func (s Scale) Bin(v float64) int {
 	if s == UnitScale {
 		return int(min(max(v*unitBins, 0), unitBins-1))
 	}
-	fraction, exponent := math.Frexp(math.Abs(v)) // fraction is in [0.5, 1)
-	exponent--
-	side := 0
-	switch {
-	case math.IsInf(v, 0) || exponent >= logMost:
-		side = logSide
-	case exponent >= logLeast && v != 0:
-		side = 1 + (exponent-logLeast)*logParts + int((2*fraction-1)*logParts)
+	if math.IsNaN(v) {
+		return 2*logSide + 1
 	}
+	// The exponent of a float64 and the first four bits of its fraction number the parts of all powers of two.
+	side := int(math.Float64bits(v)>>(52-logBits)&(1<<(11+logBits)-1)) - (1023+logLeast)<<logBits + 1
+	side = min(max(side, 0), logSide)
 	if v < 0 {
 		side = -side
 	}
@@ -65,7 +64,7 @@ type Distribution struct {
 	Counts map[int]uint64 `json:"counts"`
 }
 
-// NewDistribution counts the values, none of which is NaN.
+// NewDistribution counts the values, of which on the UnitScale none is NaN.
 func NewDistribution(s Scale, values []float64) Distribution {
 	d := Distribution{Scale: s, Counts: make(map[int]uint64)}
 	for _, v := range values {

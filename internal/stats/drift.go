@@ -18,6 +18,16 @@ type DriftRule struct {
 	Least uint64
 }
 
+// Among is the rule for each of several comparisons that are made together, such that all of them together keep Alpha: in
+// at most that share of the times any of them finds a drift where there is none. That each gets an equal part of it
+// (Bonferroni) holds however the values depend on each other, as a model's features do; and whether one drifts does
+// not hang on the others, as it would with Holm or Benjamini-Hochberg, so that each has a threshold that can be told. It
+// costs little: with a tenth of Alpha the threshold of PSI is a quarter greater.
+func (r DriftRule) Among(comparisons int) DriftRule {
+	r.Alpha /= float64(max(comparisons, 1))
+	return r
+}
+
 // Drift is the outcome of a comparison of two samples.
 type Drift struct {
 	// Reference and Current are how many values the two sides had. Enough says that this is as many as

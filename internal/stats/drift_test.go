@@ -171,8 +171,27 @@ func TestBins(t *testing.T) {
 			}
 			last = bin
 		}
-		if s.Bin(math.Inf(-1)) != 0 || s.Bin(math.Inf(1)) != s.Bins()-1 {
+		end := s.Bins() - 1
+		if s == LogScale {
+			end-- // before what is no number
+		}
+		if s.Bin(math.Inf(-1)) != 0 || s.Bin(math.Inf(1)) != end {
 			t.Errorf("scale %s: the ends are in %d and %d", s, s.Bin(math.Inf(-1)), s.Bin(math.Inf(1)))
+		}
+	}
+	if bin := LogScale.Bin(math.NaN()); bin != LogScale.Bins()-1 {
+		t.Errorf("NaN is in bin %d of %d", bin, LogScale.Bins())
+	}
+	// A part begins where its fraction does, exactly.
+	for _, c := range []struct {
+		v   float64
+		bin int
+	}{
+		{0x1p-16, 1}, {math.Nextafter(0x1p-16, 0), 0}, {1, 16*16 + 1}, {math.Nextafter(1, 0), 16 * 16}, {1.0625, 16*16 + 2}, {math.Nextafter(1.0625, 0), 16*16 + 1},
+		{math.Nextafter(0x1p40, 0), 56 * 16}, {0x1p40, 56 * 16}, {math.MaxFloat64, 56 * 16}, {math.SmallestNonzeroFloat64, 0},
+	} {
+		if up, down := LogScale.Bin(c.v), LogScale.Bin(-c.v); up != 56*16+c.bin || down != 56*16-c.bin {
+			t.Errorf("%v and its negative are in bins %d and %d, want %d from the middle", c.v, up, down, c.bin)
 		}
 	}
 	for v := 1e-4; v < 1e12; v *= 1.7 {
