@@ -30,6 +30,7 @@ func (s *Server) table(metrics http.Handler) map[string]methods {
 		"/api/v1/openapi.yaml":   {http.MethodGet: s.openAPI},
 
 		"/api/v1/routes/{route}/mirror":  {http.MethodGet: s.mirror},
+		"/api/v1/routes/{route}/drift":   {http.MethodGet: s.drift},
 		"/api/v1/routes/{route}/weights": {http.MethodPut: s.setWeights},
 		"/api/v1/routes/{route}/ramp":    {http.MethodDelete: s.stopRamp},
 		"/api/v1/routes/{route}/switch":  {http.MethodPost: s.switchTo},

@@ -56,7 +56,8 @@ type Controller struct {
 	ramps   map[string]*ramp // by route, those that doc has: both change at once
 	// rollouts by route, under way and the last that has ended; their order of locks is at rolling.
 	rollouts map[string]*rolloutEntry
-	outcomes map[outcome]uint64 // rollouts that have ended since the start
+	outcomes map[outcome]uint64     // rollouts that have ended since the start
+	drifts   map[string]DriftReport // by route, of those that are compared all the time; replaced as a whole
 	notifier *notifier
 	outside  http.Client     // asks those who have a say in rollouts
 	taken    *step           // the last step of a ramp; written and followed under the proxy's lock, too
@@ -89,6 +90,7 @@ func New(o Options) (*Controller, error) {
 	c.notifier, c.outside = newNotifier(o.Log), newOutside()
 	c.running.Go(c.keepSaving)
 	c.running.Go(c.keepExperiments)
+	c.running.Go(c.keepComparing)
 	c.running.Go(func() { c.notifier.run(c.ctx) })
 	return c, nil
 }

@@ -8,13 +8,14 @@ import (
 	"weir/balancer/rollout"
 )
 
-// collector makes the metrics of what is remembered, and of rollouts.
+// collector makes the metrics of what is remembered, of rollouts and of drift.
 type collector struct {
 	c                                    *Controller
 	failures, active, step, weight, done *prometheus.Desc
+	drift                                driftCollector
 }
 
-// Collector returns the metrics of what is remembered, and of rollouts.
+// Collector returns the metrics of what is remembered, of rollouts and of drift.
 func (c *Controller) Collector() prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("weir_"+name, help, labels, nil)
@@ -26,6 +27,7 @@ func (c *Controller) Collector() prometheus.Collector {
 		step:     d("rollout_step", "The step of the route's rollout, from 1; 0 before the first.", "route"),
 		weight:   d("rollout_weight_percent", "The percentage of the route's requests that its rollout gives the new version.", "route"),
 		done:     d("rollouts_total", "Rollouts of the route that have ended, by how.", "route", "outcome"),
+		drift:    newDriftCollector(),
 	}
 }
 
@@ -34,6 +36,7 @@ func (m *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.failures, m.active, m.step, m.weight, m.done} {
 		ch <- d
 	}
+	m.drift.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -53,6 +56,7 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(m.step, prometheus.GaugeValue, float64(s.Step), s.Route)
 		ch <- prometheus.MustNewConstMetric(m.weight, prometheus.GaugeValue, s.Weight, s.Route)
 	}
+	m.drift.collect(ch, m.c.drifting())
 	for key, n := range m.c.ends() {
 		ch <- prometheus.MustNewConstMetric(m.done, prometheus.CounterValue, float64(n), key.route, string(key.phase))
 	}

@@ -298,39 +298,19 @@ func (c *Controller) readDrift(ctx context.Context, from, to string, d *config.D
 	if err != nil {
 		return noData("no data of the new version: %v", err)
 	}
-	rule := stats.DriftRule{Alpha: driftAlpha, PSI: d.MaxPSI, KS: d.MaxKS, Least: uint64(d.MinScores)}
-	if d.MaxPSI == 0 {
-		rule.PSI = math.Inf(1)
-	}
-	if d.MaxKS == 0 {
-		rule.KS = 1 // which none exceeds
-	}
-	found, err := stats.CompareDistributions(before, now, rule)
+	found, err := stats.CompareDistributions(before, now, driftRule(d))
 	if err != nil {
 		return noData("no data: %v", err)
 	}
 	if !found.Enough {
 		return noData("the old version has %d scores and the new one %d, of the %d each that a judgement needs", found.Reference, found.Current, d.MinScores)
 	}
-	r := rollout.Reading{Known: true, Beyond: found.Drifted, Value: &found.PSI, Why: fmt.Sprintf("the scores' PSI is %s, their KS distance %s", short(found.PSI), short(found.KS))}
+	r := rollout.Reading{Known: true, Beyond: found.Drifted, Value: &found.PSI, Why: describeDrift(&found, d)}
 	if d.MaxPSI == 0 {
 		r.Value = &found.KS
 	}
-	if found.Drifted {
-		var most []string
-		if d.MaxPSI > 0 {
-			most = append(most, "a PSI of "+short(found.PSIThreshold))
-		}
-		if d.MaxKS > 0 {
-			most = append(most, "a distance of "+short(d.MaxKS))
-		}
-		r.Why += "; at most " + strings.Join(most, " and ") + " is allowed"
-	}
 	return r
 }
-
-// driftAlpha is the probability with which chance alone, at one look, is taken for a distance.
-const driftAlpha = 0.01
 
 // scores are those of a model in the windows of all of a pool's endpoints.
 func (c *Controller) scores(ctx context.Context, pool string, d *config.DriftAnalysis) (stats.Distribution, error) {
@@ -377,7 +357,7 @@ func scoresOf(body []byte, model, version string) (stats.Distribution, error) {
 	var found []stats.Distribution
 	var exact *stats.Distribution
 	for i, m := range a.Models {
-		if model != "" && m.Model != model {
+		if model != "" && m.Model != model || m.Window.Scale == "" { // of another model, or of one that gives no scores
 			continue
 		}
 		found = append(found, m.Window)

@@ -223,6 +223,7 @@ func TestDriftFigure(t *testing.T) {
 		{"nonsense", "max_psi: 0.2", []byte(`{"models":[{"model":"digits","window":{"scale":"unit","counts":{"900":1}}}]}`), one(spread(2000, 50, 100)), rollout.Inconclusive, "no data of the old version: "},
 		{"two models", "max_psi: 0.2", scoresBody(map[string]stats.Distribution{"digits/1": spread(600, 50, 100), "letters/1": spread(600, 0, 10)}), one(spread(600, 50, 100)), rollout.Inconclusive, "write analysis.drift.model"},
 		{"one of two models", "max_psi: 0.2, model: digits", scoresBody(map[string]stats.Distribution{"digits/1": spread(600, 50, 100), "letters/1": spread(600, 0, 10)}), one(spread(600, 50, 100)), rollout.Pass, "PSI"},
+		{"beside a model without scores", "max_psi: 0.2", one(spread(600, 50, 100)), []byte(strings.Replace(string(one(spread(600, 50, 100))), "[", `[{"model":"other","model_version":"1","comparisons":[]},`, 1)), rollout.Pass, "PSI"},
 		{"the pool's version", "max_psi: 0.2, model: digits", one(spread(600, 50, 100)), scoresBody(map[string]stats.Distribution{"digits/1": spread(600, 0, 10), "digits/2": spread(600, 50, 100)}), rollout.Pass, "PSI"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
