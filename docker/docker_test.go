@@ -1,3 +1,7 @@
+// Programs and scripts are run here, as they are built, without the race detector: under it the same would be seen once more.
+
+//go:build !race
+
 // Package docker_test holds the tests of the files beside it that need nothing but weir and a shell. Those that need the
 // loaders of Compose are in checks, a module of its own.
 package docker_test

@@ -1,3 +1,7 @@
+// Programs and scripts are run here, as they are built, without the race detector: under it the same would be seen once more.
+
+//go:build !race
+
 package docker_test
 
 import (

@@ -1,3 +1,7 @@
+// Programs and scripts are run here, as they are built, without the race detector: under it the same would be seen once more.
+
+//go:build !race
+
 // Package prometheus_test checks what docker/prometheus and docker/grafana ship: by promtool, by what alerts and
 // dashboards have to have, and by a Prometheus that runs with it, beside weir and model servers.
 package prometheus_test

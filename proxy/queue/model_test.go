@@ -1,3 +1,7 @@
+// One goroutine after the other: the race detector has nothing to find here, and takes minutes.
+
+//go:build !race
+
 package queue
 
 import (
