@@ -62,7 +62,7 @@ bench-scenarios: setup build ## compare policies of balancing before unequal pod
 	bin/weir-bench scenarios --from docs/scenarios.json -o markdown --into docs/balancing.md --plots docs/plots
 
 .PHONY: rollouts
-rollouts: setup build ## roll out versions that are as good and worse ones, half an hour: docs/rollouts.md
+rollouts: setup build ## roll out versions that are as good and worse ones, eight minutes: docs/rollouts.md
 	bin/weir-bench rollouts -o json > docs/rollouts.json.new
 	@mv docs/rollouts.json.new docs/rollouts.json
 	bin/weir-bench rollouts --from docs/rollouts.json -o markdown --into docs/rollouts.md --plots docs/plots

@@ -117,6 +117,37 @@ func TestGoodVersionsAreNotAborted(t *testing.T) {
 	}
 }
 
+// TestNoWorsePasses is the other half: a version at the bound, of the ratio or of what is tolerated, gets through in no more
+// than alpha of the rollouts, however often it is looked at.
+func TestNoWorsePasses(t *testing.T) {
+	n := rollouts()
+	for _, c := range []struct {
+		name           string
+		tolerate       float64
+		stable, canary service
+	}{
+		{"the ratio", 0, service{0.02, 1}, service{0.03, 1}},
+		{"what is tolerated", 0.02, service{0.013, 1}, service{0.02, 1}},
+		{"the ratio of slow ones", 0, service{0.02, 1}, service{0.02, 1.2}},
+	} {
+		criteria := both(c.tolerate)
+		if c.stable.slow == c.canary.slow {
+			criteria.Latency = nil // which would hold it as well
+		} else {
+			criteria.Errors = nil
+		}
+		w := world{rand.New(rand.NewPCG(10, uint64(len(c.name)))), false}
+		ends := map[Phase]int{}
+		for range n {
+			ends[run(w, criteria, 10, 400, c.stable, c.canary).phase]++
+		}
+		t.Logf("at the bound of %s: %v of %d", c.name, ends, n)
+		if allowed := 0.05*float64(n) + 3*math.Sqrt(0.05*0.95*float64(n)); float64(ends[Succeeded]) > allowed {
+			t.Errorf("at the bound of %s %d of %d got through", c.name, ends[Succeeded], n)
+		}
+	}
+}
+
 // TestTheRuleOfThumb: "more than 1.5 times the errors at a look" aborts good versions by the half, on the same data.
 func TestTheRuleOfThumb(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(8, 8)), true}

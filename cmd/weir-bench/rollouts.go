@@ -42,10 +42,10 @@ down together, as load does.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Good, "good", 480, "rollouts of versions that are as good, at three rates of errors")
-	f.IntVar(&o.Bad, "bad", 24, "rollouts of each worse version")
-	f.IntVar(&o.AtOnce, "at-once", 12, "rollouts at one time, each of a route of its own")
-	f.IntVar(&o.Clients, "clients", 64, "connections that requests come over, one after the other on each")
+	f.IntVar(&o.Good, "good", 120, "rollouts of versions that are as good, at three rates of errors")
+	f.IntVar(&o.Bad, "bad", 16, "rollouts of each worse version")
+	f.IntVar(&o.AtOnce, "at-once", 6, "rollouts at one time, each of a route of its own")
+	f.IntVar(&o.Clients, "clients", 48, "connections that requests come over, one after the other on each")
 	f.DurationVar(&o.Look, "look", 500*time.Millisecond, "from one look of the analysis to the next; a step has ten")
 	f.StringVar(&o.from, "from", "", "roll nothing out: take what was written to this `FILE` with -o json")
 	f.StringVar(&o.plots, "plots", "", "draw single rollouts into files of this `FOLDER`, which markdown then shows")
