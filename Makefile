@@ -18,6 +18,8 @@ BUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VE
 # shared machine in thousands of tests fails no run. A test that fails twice does, and so do more than three that fail,
 # any data race, and whatever fails without a failed test. make prove is strict: there each test must pass at once.
 TEST      = $(GO) run ./scripts/again
+# All packages, those first whose tests take minutes and mostly wait: the others are built and run meanwhile.
+PACKAGES  = ./proxy ./cmd/weir ./proxy/control ./bench/compare ./...
 GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
 
 .PHONY: help
@@ -76,7 +78,7 @@ bin/caddy: bench/peers/caddy/go.mod bench/peers/caddy/main.go
 
 .PHONY: test
 test: setup build ## every test, then the demonstration for 20 seconds
-	$(TEST) ./...
+	$(TEST) $(PACKAGES)
 	@$(MAKE) stack-check
 	@$(MAKE) run DURATION=20s
 
@@ -106,7 +108,7 @@ fmt-check:
 
 .PHONY: race
 race: ## every test under the race detector
-	$(TEST) -race -timeout=20m ./...
+	$(TEST) -race -timeout=20m $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: setup-run ## every fuzz target for FUZZTIME (60s)
