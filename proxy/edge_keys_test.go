@@ -21,7 +21,6 @@ import (
 // TestEdgeRateLimitManyKeys: somebody invents a key for each request. What weir remembers of them has the size that
 // was configured, and who keeps to the rate is always served. With WEIR_PROVE they are ten million.
 func TestEdgeRateLimitManyKeys(t *testing.T) {
-	alongside(t)
 	invented, remembered := enginetest.Scaled(100_000, 20_000), 512
 	prove := os.Getenv("WEIR_PROVE") != ""
 	if prove {

@@ -408,7 +408,6 @@ func TestEdgeEventsWhileDraining(t *testing.T) {
 // TestEdgeSlowReadersOfEvents: a thousand clients (two hundred under the race detector) that read nothing of endless
 // streams cost what their buffers hold. Those of the sockets at both ends are small, so that they fill soon.
 func TestEdgeSlowReadersOfEvents(t *testing.T) {
-	alongside(t)
 	const most = 192 << 10
 	streams := enginetest.Scaled(1000, 200)
 	piece := []byte(eventFramings["chunked"].piece("data: " + strings.Repeat("x", 16<<10) + "\n\n"))
