@@ -19,8 +19,8 @@ BUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VE
 # any data race, and whatever fails without a failed test. make prove is strict: there each test must pass at once.
 TEST      = $(GO) run ./scripts/again
 # All packages, those first whose tests take minutes and mostly wait: the others are built and run meanwhile, one more of
-# them at a time than there are processors.
-PACKAGES  = -p=$(shell expr $$(nproc 2>/dev/null || echo 2) + 1) ./proxy ./cmd/weir ./proxy/control ./bench/compare ./...
+# them at a time than there are processors. make lint vets them.
+PACKAGES  = -vet=off -p=$(shell expr $$(nproc 2>/dev/null || echo 2) + 1) ./proxy ./cmd/weir ./proxy/control ./bench/compare ./...
 GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
 
 .PHONY: help
