@@ -18,9 +18,10 @@ BUILD    := $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VE
 # shared machine in thousands of tests fails no run. A test that fails twice does, and so do more than three that fail,
 # any data race, and whatever fails without a failed test. make prove is strict: there each test must pass at once.
 TEST      = $(GO) run ./scripts/again
-# All packages, those first whose tests take minutes and mostly wait: the others are built and run meanwhile, one more of
-# them at a time than there are processors. make lint vets them.
-PACKAGES  = -vet=off -p=$(shell expr $$(nproc 2>/dev/null || echo 2) + 1) ./proxy ./cmd/weir ./proxy/control ./bench/compare ./...
+# All packages, those first whose tests take minutes and mostly wait: the others are built and run meanwhile. make lint vets
+# them. Without the race detector one more runs at a time than there are processors.
+PACKAGES  = -vet=off ./proxy ./cmd/weir ./proxy/control ./bench/compare ./...
+JOBS      = $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 GO_FILES  = git ls-files --cached --others --exclude-standard '*.go'
 
 .PHONY: help
@@ -80,7 +81,7 @@ bin/caddy: bench/peers/caddy/go.mod bench/peers/caddy/main.go
 .PHONY: test
 test: setup build ## every test, then the demonstration for 20 seconds
 	@mkdir -p .cache; $(MAKE) stack-check >.cache/stack-check.log 2>&1 & stack=$$!; status=0; \
-	echo "$(TEST) $(PACKAGES), and make stack-check beside it"; $(TEST) $(PACKAGES) || status=1; \
+	echo "$(TEST) -p=$(JOBS) $(PACKAGES), and make stack-check beside it"; $(TEST) -p=$(JOBS) $(PACKAGES) || status=1; \
 	wait $$stack || status=1; cat .cache/stack-check.log; exit $$status
 	@$(MAKE) run DURATION=20s
 
