@@ -281,6 +281,9 @@ func (p *Proxy) rediscover(ctx context.Context, d *discovery) error {
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil // weir has stopped meanwhile: nobody would stop what is started now
+	}
 	old = p.table.Load()
 	next, _, err := build(old.cfg, pools, old, old.digest)
 	if err != nil {
