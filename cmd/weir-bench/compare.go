@@ -98,15 +98,7 @@ func runCompare(ctx context.Context, o compareOptions, out, messages io.Writer) 
 // result measures, or reads what was measured before.
 func (o *compareOptions) result(ctx context.Context, workloads []compare.Workload, messages io.Writer) (*compare.Result, error) {
 	if o.from != "" {
-		f, err := os.Open(o.from)
-		if err != nil {
-			return nil, err
-		}
-		result, err := compare.Read(f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("%s: %w", o.from, err)
-		}
-		return result, nil
+		return readSaved(o.from, compare.Read)
 	}
 	executable, err := os.Executable()
 	if err != nil {
@@ -117,6 +109,19 @@ func (o *compareOptions) result(ctx context.Context, workloads []compare.Workloa
 		Rounds: o.rounds, Warmup: o.warmup, Duration: o.duration, Rest: compare.DefaultRest, Pin: o.pin, Quota: o.quota,
 		Say: func(line string) { fmt.Fprintln(messages, line) },
 	})
+}
+
+// readSaved reads a result that was written to a file before.
+func readSaved[T any](path string, read func(io.Reader) (*T, error)) (*T, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	result, err := read(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return result, nil
 }
 
 // put writes a result in a format to out, or where into names a document, between two of its lines.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,15 +81,7 @@ func (o *rolloutsOptions) run(ctx context.Context, out io.Writer) error {
 // result makes the rollouts, or reads what became of those before.
 func (o *rolloutsOptions) result(ctx context.Context) (*rollouts.Result, error) {
 	if o.from != "" {
-		f, err := os.Open(o.from)
-		if err != nil {
-			return nil, err
-		}
-		result, err := rollouts.Read(f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("%s: %w", o.from, err)
-		}
-		return result, nil
+		return readSaved(o.from, rollouts.Read)
 	}
 	executable, err := os.Executable()
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -171,13 +170,5 @@ func (o *scenariosOptions) result(ctx context.Context, run scenarios.Options) (*
 	if o.from == "" {
 		return scenarios.Run(ctx, run)
 	}
-	f, err := os.Open(o.from)
-	if err != nil {
-		return nil, err
-	}
-	result, err := scenarios.Read(f)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("%s: %w", o.from, err)
-	}
-	return result, nil
+	return readSaved(o.from, scenarios.Read)
 }
